@@ -1,0 +1,40 @@
+package locksmith
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrHolderExists: the machine holds a slot of the group already, and not
+	// through this attempt.
+	ErrHolderExists = errors.New("holder exists")
+
+	// ErrNotHolder: the machine holds no slot of the group.
+	ErrNotHolder = errors.New("holder does not exist")
+
+	// ErrSlotLost: what this process holds was taken away meanwhile, by an
+	// administrator's unlock or by a deleted key. It must not reboot on it.
+	ErrSlotLost = errors.New("the slot is no longer held")
+)
+
+// FullError says that no slot of a group is free.
+type FullError struct {
+	Group     Group // the group without a free slot
+	Semaphore int   // the semaphore's value, 0 or less
+}
+
+func (e *FullError) Error() string { return fmt.Sprintf("semaphore is at %d", e.Semaphore) }
+
+// UnreadableError says that a stored document cannot be understood. It is never
+// overwritten: an administrator has to look at it.
+type UnreadableError struct {
+	Key string // where it is stored
+	Err error  // what is wrong with it
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("unreadable document at key %s: %v; correct or delete the key", e.Key, e.Err)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.Err }

@@ -1,0 +1,3 @@
+module github.com/locksmith-reboot/locksmith
+
+go 1.26

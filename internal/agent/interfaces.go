@@ -1,0 +1,110 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// Lock keeps the slots. internal/etcd implements it.
+type Lock interface {
+	// Find reads what machine holds at this moment: the groups among those
+	// given in which it is a holder (none: no Groups), and its record, the
+	// zero Holder where there is none.
+	Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error)
+
+	// Acquire waits in the queue for a slot in every group of req. It returns
+	// when the slots are granted, with ctx's cause once ctx has ended and
+	// nothing is held, or at an error that waiting does not cure:
+	// locksmith.ErrHolderExists, *locksmith.UnreadableError, no permission. When
+	// ctx ends while a grant is under way, the grant wins and is returned.
+	// report, if not nil, is told what the wait is about ("etcd is away: …").
+	Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error)
+
+	// Advance writes a new phase and reason into the holder records, in one
+	// transaction that fails with locksmith.ErrSlotLost unless every slot is
+	// still held. It returns the slots with the new record.
+	Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error)
+
+	// Release gives all slots back in one transaction. A slot that somebody
+	// else took away meanwhile counts as given back.
+	Release(ctx context.Context, slots locksmith.Slots, result locksmith.Result) error
+}
+
+// Machine is the machine the agent runs on.
+type Machine interface {
+	// Reboot asks for a reboot and returns once it was accepted or refused. A
+	// nil error means accepted, not done.
+	Reboot(ctx context.Context) error
+
+	// Sessions lists logged-in users.
+	Sessions(ctx context.Context) ([]Session, error)
+
+	// SessionChanges calls changed after somebody logged in or out, until ctx
+	// ends.
+	SessionChanges(ctx context.Context, changed func()) error
+
+	// Tell writes message to the terminals of sessions.
+	Tell(ctx context.Context, sessions []Session, message string) error
+}
+
+// Session is one login.
+type Session struct {
+	ID   string // logind's
+	User string
+	TTY  string // "pts/0", "tty1"; empty for a session without a terminal
+}
+
+// Need is a trigger's answer.
+type Need struct {
+	Trigger string // which trigger answers: "update-engine", "control"
+	Needed  bool   // meaningful only without Err
+	Reason  string // for people: "update engine: new version 1234.0.0"
+	Err     error  // the trigger cannot tell; never counts as needed
+}
+
+// Trigger watches for one reason to reboot.
+type Trigger interface {
+	// Name is short and constant: it keys the trigger's answers.
+	Name() string
+
+	// Watch reports the present answer at once, then every change, until ctx
+	// ends. It survives what it listens to going away and coming back, and
+	// reports that as an answer with Err.
+	Watch(ctx context.Context, report func(Need)) error
+}
+
+// Steps are the site's own actions around a reboot. Each method blocks until the
+// step is done and its error is the reason shown. A nil Steps passes every step.
+type Steps interface {
+	Check(ctx context.Context) error   // may the machine reboot now? An error blocks.
+	Prepare(ctx context.Context) error // before the reboot, with the slots held
+	Verify(ctx context.Context) error  // after the reboot, before the slots go back
+	Restore(ctx context.Context) error // undo Prepare; does nothing where nothing was done
+}
+
+// Window answers when reboots are allowed. internal/window implements it; a nil
+// Window is always open.
+type Window interface {
+	// Contains says whether t lies inside: its start is inside, its end outside.
+	Contains(t time.Time) bool
+
+	// Next returns the start and end of the window that contains t, or else of
+	// the next one after t.
+	Next(t time.Time) (start, end time.Time)
+}
+
+// Coordinator publishes the agent's state for the update engine, in
+// coordinator.conf: one of the Coordinator constants.
+type Coordinator interface {
+	SetState(state string) error
+}
+
+// The states of coordinator.conf.
+const (
+	CoordinatorStarting  = "starting"
+	CoordinatorRunning   = "running"
+	CoordinatorPlanned   = "reboot-planned"
+	CoordinatorRebooting = "rebooting"
+)
