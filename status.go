@@ -4,9 +4,9 @@ import "time"
 
 // HolderStatus is one holder with what is known of it.
 type HolderStatus struct {
-	Holder         // only MachineID is set where there is no record
-	Recorded  bool // a holder record exists
-	Present   bool // its agent keeps a presence in etcd at this moment
+	Holder        // only MachineID is set where there is no record
+	Recorded bool // a holder record exists
+	Present  bool // its agent keeps a presence in etcd at this moment
 	Orphan   bool // a record exists without a slot in the semaphore
 }
 
