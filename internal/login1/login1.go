@@ -1,0 +1,92 @@
+// Package login1 is the machine as logind shows it: it asks for the reboot, lists
+// who is logged in, and writes to their terminals. It implements agent.Machine.
+//
+// It must not know why or when a machine reboots, and holds no state: every answer
+// is asked for.
+package login1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/locksmith-reboot/locksmith/internal/agent"
+	"github.com/locksmith-reboot/locksmith/internal/bus"
+)
+
+const (
+	service      = "org.freedesktop.login1"
+	managerPath  = dbus.ObjectPath("/org/freedesktop/login1")
+	managerIface = "org.freedesktop.login1.Manager"
+	sessionIface = "org.freedesktop.login1.Session"
+)
+
+var _ agent.Machine = (*Machine)(nil)
+
+// Machine is the machine this process runs on.
+type Machine struct {
+	bus *bus.Bus
+
+	// For tests.
+	now        func() time.Time
+	dev        string        // where the terminals are
+	writeLimit time.Duration // how long one terminal may take
+}
+
+// New makes a Machine that reaches logind on b, the system bus. It does no I/O.
+func New(b *bus.Bus) *Machine {
+	return &Machine{bus: b, now: time.Now, dev: "/dev", writeLimit: 5 * time.Second}
+}
+
+// Reboot asks logind for a reboot and waits for its answer. A nil error means that
+// logind accepted, not that the machine is going down. Where the bus goes away
+// before the answer, the reboot may be under way, and the error says so.
+func (m *Machine) Reboot(ctx context.Context) error {
+	const interactive = false // nobody is there to type a password
+	_, err := m.bus.Call(ctx, manager("Reboot"), interactive)
+	if err != nil {
+		return rebootError(ctx, err)
+	}
+	return nil
+}
+
+func rebootError(ctx context.Context, err error) error {
+	name := bus.ErrorName(err)
+	switch {
+	case bus.NotRunning(err):
+		return fmt.Errorf("cannot reboot: logind is not running: %w", err)
+	case name == bus.ErrorAccessDenied, name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
+		return fmt.Errorf("cannot reboot: logind does not permit it, run as root: %w", err)
+	case strings.HasSuffix(name, ".BlockedByInhibitorLock"):
+		return fmt.Errorf("cannot reboot: blocked by an inhibitor, see systemd-inhibit --list: %w", err)
+	case name == "org.freedesktop.login1.OperationInProgress":
+		return fmt.Errorf("cannot reboot: logind is already shutting down or suspending: %w", err)
+	case name != "" && name != bus.ErrorNoReply:
+		return fmt.Errorf("cannot reboot: logind refused: %w", err)
+	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("logind did not answer the request to reboot: %w", err)
+	case name == bus.ErrorNoReply, errors.Is(err, bus.ErrAway):
+		return fmt.Errorf("no answer to the request to reboot, which may be under way: %w", err)
+	}
+	return fmt.Errorf("cannot reboot: %w", err)
+}
+
+// SessionChanges calls changed after somebody logged in or out, and whenever that
+// may have been missed: at the beginning, and after logind or the bus were away.
+// It returns nil when ctx has ended, and an error only when the bus was closed.
+func (m *Machine) SessionChanges(ctx context.Context, changed func()) error {
+	return m.bus.Watch(ctx, bus.Signals{
+		Service:   service,
+		Path:      managerPath,
+		Interface: managerIface,
+		Members:   []string{"SessionNew", "SessionRemoved"},
+	}, changed)
+}
+
+func manager(method string) bus.Method {
+	return bus.Method{Service: service, Path: managerPath, Name: managerIface + "." + method}
+}
