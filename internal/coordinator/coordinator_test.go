@@ -199,6 +199,9 @@ func TestOneAtATime(t *testing.T) {
 				won++
 				select {
 				case held <- struct{}{}:
+					if err := f.SetState("rebooting"); err != nil { // holds it for a while
+						t.Error(err)
+					}
 					<-held
 				default:
 					t.Error("two claims are held at a time")
