@@ -88,11 +88,11 @@ func UsageLine(cmd *cli.Command) string {
 	if len(Describe(cmd.Flags, "")) > 0 {
 		line += " [OPTIONS]"
 	}
-	if len(cmd.VisibleCommands()) > 0 {
-		line += " COMMAND"
-	}
-	if cmd.ArgsUsage != "" {
+	switch {
+	case cmd.ArgsUsage != "":
 		line += " " + cmd.ArgsUsage
+	case len(cmd.VisibleCommands()) > 0:
+		line += " COMMAND"
 	}
 	return line
 }

@@ -96,12 +96,13 @@ func EtcdFrom(cmd *cli.Command) (Etcd, error) {
 	if o.Endpoints, err = endpoints(cmd.StringSlice(Endpoint)); err != nil {
 		return Etcd{}, err
 	}
+	if err := o.checkTLS(); err != nil {
+		return Etcd{}, err
+	}
 	passwordFile := cmd.String(EtcdPasswordFile)
 	switch {
 	case o.Timeout <= 0:
 		return Etcd{}, Usagef("invalid -%s %v: must be more than 0, such as 10s", Timeout, o.Timeout)
-	case (o.CertFile == "") != (o.KeyFile == ""):
-		return Etcd{}, Usagef("-%s and -%s belong together: give both or neither", EtcdCertFile, EtcdKeyFile)
 	case passwordFile != "" && o.Password != "":
 		return Etcd{}, Usagef("give -%s or -%s, not both", EtcdPassword, EtcdPasswordFile)
 	case passwordFile != "":
@@ -113,6 +114,22 @@ func EtcdFrom(cmd *cli.Command) (Etcd, error) {
 		return Etcd{}, Usagef("an etcd user and its password belong together: give both or neither")
 	}
 	return o, nil
+}
+
+// checkTLS refuses half of a key pair, and files for TLS where the endpoint's
+// scheme says plain text: the client goes by the scheme, and would send passwords
+// in the clear to somebody who asked for encryption.
+func (o Etcd) checkTLS() error {
+	if (o.CertFile == "") != (o.KeyFile == "") {
+		return Usagef("-%s and -%s belong together: give both or neither", EtcdCertFile, EtcdKeyFile)
+	}
+	for _, e := range o.Endpoints {
+		if strings.HasPrefix(e, "http://") && (o.CAFile != "" || o.CertFile != "") {
+			return Usagef("TLS files are given, but -%s %s means plain text: write https://%s",
+				Endpoint, e, strings.TrimPrefix(e, "http://"))
+		}
+	}
+	return nil
 }
 
 // endpoints drops empty ones and repetitions, and refuses what is no endpoint
@@ -135,9 +152,6 @@ func endpoints(given []string) ([]string, error) {
 }
 
 func checkEndpoint(e string) error {
-	if !strings.Contains(e, "://") {
-		e = "http://" + e // HOST:PORT alone, as etcdctl takes it
-	}
 	u, err := url.Parse(e)
 	var bad *url.Error
 	switch {
@@ -145,8 +159,6 @@ func checkEndpoint(e string) error {
 		return bad.Err
 	case err != nil:
 		return err
-	case u.Scheme == "unix" || u.Scheme == "unixs":
-		return nil
 	case u.Scheme != "http" && u.Scheme != "https":
 		return errors.New("it is neither http nor https")
 	case u.Hostname() == "":
