@@ -55,8 +55,8 @@ type Request struct {
 // Slots is what one machine holds: one slot in each group of Groups.
 type Slots struct {
 	Groups []Group
-	// Record is the holder record as last written or read. The zero Nonce with
-	// an empty By means that there is none, or one of an old client.
+	// Record is the holder record as last written or read. Where there is none
+	// only MachineID is set; a record without Nonce is an old client's.
 	Record Holder
 	// Revision is the store's revision at which Record was last known to be
 	// the newest.

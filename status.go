@@ -7,7 +7,6 @@ type HolderStatus struct {
 	Holder        // only MachineID is set where there is no record
 	Recorded bool // a holder record exists
 	Present  bool // its agent keeps a presence in etcd at this moment
-	Orphan   bool // a record exists without a slot in the semaphore
 }
 
 // Waiter is one entry of a group's queue.

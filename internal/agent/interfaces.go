@@ -10,8 +10,8 @@ import (
 // Lock keeps the slots. internal/etcd implements it.
 type Lock interface {
 	// Find reads what machine holds at this moment: the groups among those
-	// given in which it is a holder (none: no Groups), and its record, the
-	// zero Holder where there is none.
+	// given in which it is a holder (none: no Groups), and its record, with
+	// only MachineID where there is none.
 	Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error)
 
 	// Acquire waits in the queue for a slot in every group of req. It returns

@@ -1,0 +1,206 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// attempt is one try to get slots, from its first request to its last retry. Its
+// nonce marks what it wrote.
+type attempt struct {
+	viewer
+	req    locksmith.Request
+	nonce  string
+	report func(string)
+
+	place     int64 // CreateRevision of our queue entries; 0: not queued
+	joined    bool  // a join was sent, so that entries may stand
+	ambiguous bool  // a grant was sent whose reply has not come
+}
+
+func (s *Store) newAttempt(req locksmith.Request, queued bool, report func(string)) (*attempt, error) {
+	if err := locksmith.CheckMachineID(req.MachineID); err != nil {
+		return nil, err
+	}
+	if len(req.Groups) == 0 || len(req.Groups) > locksmith.MaxGroups {
+		return nil, fmt.Errorf("a slot in %d groups was asked for: must be 1 to %d", len(req.Groups), locksmith.MaxGroups)
+	}
+	if req.Priority < locksmith.MinPriority || req.Priority > locksmith.MaxPriority {
+		return nil, fmt.Errorf("invalid priority %d: must be %d (most urgent) to %d", req.Priority, locksmith.MinPriority, locksmith.MaxPriority)
+	}
+	if req.Actor == "" {
+		req.Actor = req.By
+	}
+	if report == nil {
+		report = func(string) {}
+	}
+	return &attempt{
+		viewer: viewer{store: s, groups: req.Groups, machine: req.MachineID, priority: req.Priority, queued: queued},
+		req:    req, nonce: locksmith.NewNonce(), report: report,
+	}, nil
+}
+
+// TryAcquire takes a slot in every group of req at once or in none, without
+// waiting for one to become free and without regard to the queue. A lost
+// comparison is tried again until the slots are granted or there is none.
+//
+// It returns locksmith.ErrHolderExists if the machine holds a slot of one of the
+// groups already, *locksmith.FullError if a group has no free slot,
+// *locksmith.UnreadableError for a document it cannot understand.
+func (s *Store) TryAcquire(ctx context.Context, req locksmith.Request) (locksmith.Slots, error) {
+	a, err := s.newAttempt(req, false, nil)
+	if err != nil {
+		return locksmith.Slots{}, err
+	}
+	var slots locksmith.Slots
+	err = s.insist(ctx, &a.ambiguous, func(ctx context.Context) error {
+		slots, err = a.once(ctx)
+		return err
+	})
+	return slots, err
+}
+
+// once reads the groups and tries until the outcome is clear.
+func (a *attempt) once(ctx context.Context) (locksmith.Slots, error) {
+	v, _, err := a.read(ctx)
+	for err == nil {
+		if slots, granted := a.granted(v); granted {
+			return slots, nil
+		}
+		if err := a.admits(v); err != nil {
+			return locksmith.Slots{}, err
+		}
+		var slots locksmith.Slots
+		var granted bool
+		if v, slots, granted, err = a.commit(ctx, v); granted {
+			return slots, nil
+		}
+	}
+	return locksmith.Slots{}, err
+}
+
+// granted finds this attempt's own grant in a view: it was carried out, but its
+// reply was lost.
+func (a *attempt) granted(v view) (locksmith.Slots, bool) {
+	for _, g := range v.groups {
+		if !g.ours(a.machine, a.nonce) {
+			return locksmith.Slots{}, false
+		}
+	}
+	return locksmith.Slots{Groups: a.groups, Record: *v.groups[0].record, Revision: v.revision}, true
+}
+
+// admits says why a view leaves no room for the machine, nil if it does.
+func (a *attempt) admits(v view) error {
+	for _, g := range v.groups {
+		if g.semErr != nil {
+			return g.semErr
+		}
+		if g.sem.Holds(a.machine) {
+			return locksmith.ErrHolderExists
+		}
+	}
+	for _, g := range v.groups {
+		if _, err := g.sem.Lock(a.machine); err != nil {
+			var full *locksmith.FullError
+			if errors.As(err, &full) {
+				full.Group = g.group
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// commit is the decision: it takes a slot in every group if each semaphore is
+// still what the view saw (and, for a waiter, if its entries stand and nobody
+// more urgent waits), else it returns what it lost to.
+func (a *attempt) commit(ctx context.Context, v view) (view, locksmith.Slots, bool, error) {
+	now := time.Now()
+	record := locksmith.Holder{
+		MachineID: a.machine, StartTime: now.Unix(),
+		BootID: a.req.BootID, Hostname: a.req.Hostname, Groups: a.groups,
+		Phase: locksmith.PhaseAcquired, PhaseTime: now.Unix(),
+		Reason: a.req.Reason, By: a.req.By, Nonce: a.nonce,
+	}
+	var cmps []clientv3.Cmp
+	var then []clientv3.Op
+	for _, g := range v.groups {
+		sem, err := g.sem.Lock(a.machine)
+		if err != nil {
+			return v, locksmith.Slots{}, false, err
+		}
+		cmps = append(cmps, g.unchanged())
+		then = append(then, g.write(sem, historyDoc{
+			Time: now, Actor: a.req.Actor, Action: locksmith.ActionLock,
+			Machine: a.machine, Hostname: a.req.Hostname, Outcome: a.req.Reason,
+		})...)
+		then = append(then, clientv3.OpPut(holderKey(g.group, a.machine), mustJSON(record)))
+		if a.queued {
+			entry := queueKey(g.group, a.priority, a.machine)
+			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(entry), "=", a.place))
+			if a.priority > locksmith.MinPriority {
+				from, to := urgent(g.group, a.priority)
+				cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(from).WithRange(to), "=", 0))
+			}
+			then = append(then, clientv3.OpDelete(entry))
+		}
+	}
+	a.ambiguous = true
+	resp, err := a.store.txn(ctx, cmps, then, a.ops())
+	if err != nil {
+		return v, locksmith.Slots{}, false, err
+	}
+	a.ambiguous = false
+	if resp.Succeeded {
+		a.place = 0
+		return v, locksmith.Slots{Groups: a.groups, Record: record, Revision: resp.Header.Revision}, true, nil
+	}
+	return a.parse(resp.Header.Revision, resp.Responses), locksmith.Slots{}, false, nil
+}
+
+// insist repeats do within the store's timeout while a change was sent whose
+// reply never came: only the next look tells whether it took place. do keeps
+// *sent and finds out by itself.
+func (s *Store) insist(ctx context.Context, sent *bool, do func(context.Context) error) error {
+	limited, cancel := s.limit(ctx)
+	defer cancel()
+	back := newBackoff()
+	for {
+		err := do(limited)
+		if err == nil {
+			return nil
+		}
+		explained := s.explain(ctx, err)
+		if !*sent || !transient(explained) || !back.sleep(limited) {
+			return explained
+		}
+	}
+}
+
+// backoff spreads retries: from 50 ms, doubling to 5 s, each anywhere between
+// half of that and all of it.
+type backoff struct{ next time.Duration }
+
+func newBackoff() *backoff { return &backoff{next: 50 * time.Millisecond} }
+
+// sleep waits for the next retry; false: ctx ended first.
+func (b *backoff) sleep(ctx context.Context) bool {
+	d := b.next/2 + rand.N(b.next/2)
+	b.next = min(2*b.next, 5*time.Second)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,223 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+var (
+	errWatchClosed = errors.New("the watch was closed")
+	errLeaseLost   = errors.New("the lease of the queue entry expired")
+	errEntryLost   = errors.New("the queue entry is gone")
+)
+
+// Error is a request to etcd that failed, in words for people.
+type Error struct {
+	msg       string
+	transient bool
+	err       error
+}
+
+func (e *Error) Error() string { return e.msg }
+func (e *Error) Unwrap() error { return e.err }
+
+// Transient says whether waiting may cure it: etcd away, without a leader, or
+// full. A wrong password is not cured by waiting.
+func (e *Error) Transient() bool { return e.transient }
+
+// explain translates what a request returned. It is the one place where etcd's
+// errors become ours; what is ours already, and the caller's own end of patience,
+// pass unchanged.
+func (s *Store) explain(ctx context.Context, err error) error {
+	var mine *Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &mine), isDomain(err):
+		return err
+	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return context.Cause(ctx)
+	case errors.Is(err, errLeaseLost), errors.Is(err, errEntryLost), errors.Is(err, errWatchClosed):
+		return &Error{msg: err.Error(), transient: true, err: err}
+	}
+	if msg, transient, ok := s.known(err); ok {
+		return &Error{msg: msg, transient: transient, err: err}
+	}
+	code := status.Code(err)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		code = codes.DeadlineExceeded // of one request, not of the caller
+	}
+	switch code {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		msg, transient := s.diagnose(err)
+		return &Error{msg: msg, transient: transient, err: err}
+	}
+	return &Error{msg: fmt.Sprintf("etcd: %v (%s)", plain(err), s.tried()), err: err}
+}
+
+// isDomain says whether err is an outcome of ours and no failure of etcd's.
+func isDomain(err error) bool {
+	var full *locksmith.FullError
+	var unreadable *locksmith.UnreadableError
+	return errors.As(err, &full) || errors.As(err, &unreadable) || errors.Is(err, locksmith.ErrHolderExists) ||
+		errors.Is(err, locksmith.ErrNotHolder) || errors.Is(err, locksmith.ErrSlotLost)
+}
+
+// known is for what etcd itself said.
+func (s *Store) known(err error) (msg string, transient, ok bool) {
+	is := func(targets ...error) bool {
+		for _, t := range targets {
+			if errors.Is(rpctypes.Error(err), t) || errors.Is(err, t) || plain(err) == plain(t) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case is(rpctypes.ErrAuthFailed):
+		return fmt.Sprintf("etcd refused user %q: unknown user or wrong password (%s)", s.cfg.Username, s.tried()), false, true
+	case is(rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken):
+		return fmt.Sprintf("etcd wants a user: set the etcd user name and password (%s)", s.tried()), false, true
+	case is(rpctypes.ErrPermissionDenied):
+		who := fmt.Sprintf("user %q has", s.cfg.Username)
+		if s.cfg.Username == "" {
+			who = "the client certificate's user has"
+		}
+		return fmt.Sprintf("etcd denied permission: %s no readwrite role for the prefix %s", who, prefix), false, true
+	case is(rpctypes.ErrNoSpace):
+		return fmt.Sprintf("etcd is out of space and takes no writes: compact and defragment it, or raise its quota, then disarm the alarm (%s)", s.tried()), true, true
+	case is(rpctypes.ErrNoLeader, rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail,
+		rpctypes.ErrTimeoutDueToConnectionLost, rpctypes.ErrLeaderChanged, rpctypes.ErrNotCapable):
+		return fmt.Sprintf("etcd has no leader or lost its quorum: %s (%s)", plain(err), s.tried()), true, true
+	case is(rpctypes.ErrTooManyRequests, rpctypes.ErrCompacted, rpctypes.ErrFutureRev, rpctypes.ErrLeaseNotFound,
+		rpctypes.ErrAuthOldRevision):
+		return fmt.Sprintf("etcd: %s (%s)", plain(err), s.tried()), true, true
+	}
+	return "", false, false
+}
+
+// plain is the server's own sentence, without gRPC's wrapping.
+func plain(err error) string {
+	var e rpctypes.EtcdError
+	if errors.As(err, &e) {
+		return strings.TrimPrefix(e.Error(), "etcdserver: ")
+	}
+	if st, ok := status.FromError(err); ok {
+		return strings.TrimPrefix(st.Message(), "etcdserver: ")
+	}
+	return err.Error()
+}
+
+func (s *Store) tried() string { return "tried " + strings.Join(s.cfg.Endpoints, ", ") }
+
+// diagnose asks each endpoint's own socket why there was no answer: gRPC reports
+// a refused connection, a wrong authority and a silent server all alike as a
+// deadline that passed. transient is false if at every endpoint the files or the
+// names given are the fault.
+func (s *Store) diagnose(err error) (msg string, transient bool) {
+	if len(s.cfg.Endpoints) == 0 { // a shared client: whoever made it knows where it goes
+		return "no answer from etcd: " + plain(err), true
+	}
+	parts := make([]string, len(s.cfg.Endpoints))
+	passing := make([]bool, len(parts))
+	var wg sync.WaitGroup
+	for i, e := range s.cfg.Endpoints {
+		wg.Go(func() {
+			var why string
+			why, passing[i] = s.probe(e)
+			parts[i] = e + " " + why
+		})
+	}
+	wg.Wait()
+	return "no answer from etcd: " + strings.Join(parts, "; "), slices.Contains(passing, true)
+}
+
+// probe says in a few words what a fresh connection to endpoint meets, and
+// whether that may pass.
+func (s *Store) probe(endpoint string) (why string, passing bool) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "is no URL", false
+	}
+	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", u.Host)
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns):
+		return fmt.Sprintf("has a host name that does not resolve (%s)", dns.Err), dns.IsTemporary || dns.IsTimeout
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refused the connection", true
+	case err != nil:
+		return "cannot be reached (" + lastPart(err) + ")", true
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	if u.Scheme == "https" {
+		if why := s.probeTLS(conn, u.Hostname()); why != "" {
+			return why, false
+		}
+	}
+	return fmt.Sprintf("accepts connections but did not answer within %v (lost quorum, overload, or not etcd's client port)", s.cfg.Timeout), true
+}
+
+// probeTLS says what is wrong with the certificates of either side, "" if
+// nothing is.
+func (s *Store) probeTLS(conn net.Conn, host string) string {
+	cfg := s.tls.config()
+	if cfg == nil {
+		cfg = &tls.Config{}
+	}
+	cfg.ServerName = host
+	cfg.NextProtos = []string{"h2"}
+	c := tls.Client(conn, cfg)
+	err := c.Handshake()
+	if err == nil {
+		// With TLS 1.3 a server that rejects our certificate says so only
+		// after the handshake; one that is content sends its settings.
+		_, err = c.Read(make([]byte, 1))
+	}
+	var unknown x509.UnknownAuthorityError
+	var verify *tls.CertificateVerificationError
+	var timeout net.Error
+	switch {
+	case err == nil, errors.As(err, &timeout) && timeout.Timeout():
+		return ""
+	case errors.As(err, &unknown):
+		return "has a certificate of an authority that is not trusted: check the etcd CA file"
+	case errors.As(err, &verify):
+		return "has a certificate that is not valid: " + verify.Err.Error()
+	case strings.Contains(err.Error(), "remote error: tls"):
+		return "rejected our certificate: check the etcd certificate and key files (" + lastPart(err) + ")"
+	}
+	return "failed the TLS handshake (" + lastPart(err) + ")"
+}
+
+// lastPart is the innermost cause of a network error.
+func lastPart(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Err.Error()
+	}
+	return err.Error()
+}
+
+// transient says whether an error that went through explain may pass by itself.
+func transient(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.transient
+}

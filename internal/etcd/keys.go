@@ -1,0 +1,95 @@
+package etcd
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+const (
+	prefix       = "coreos.com/updateengine/rebootlock"
+	groupsPrefix = prefix + "/groups/"
+
+	// historySize bounds the ring of history entries of a group.
+	historySize = 1024
+)
+
+// base is where everything of a group lives: B in docs/design.md.
+func base(g locksmith.Group) string {
+	if g == "" {
+		return prefix
+	}
+	return groupsPrefix + url.QueryEscape(string(g))
+}
+
+func semaphoreKey(g locksmith.Group) string { return base(g) + "/semaphore" }
+
+func holdersPrefix(g locksmith.Group) string { return base(g) + "/holders/" }
+
+func holderKey(g locksmith.Group, machine string) string {
+	return holdersPrefix(g) + url.QueryEscape(machine)
+}
+
+func queuePrefix(g locksmith.Group) string { return base(g) + "/queue/" }
+
+func queueLevelPrefix(g locksmith.Group, priority int) string {
+	return queuePrefix(g) + strconv.Itoa(priority) + "/"
+}
+
+func queueKey(g locksmith.Group, priority int, machine string) string {
+	return queueLevelPrefix(g, priority) + url.QueryEscape(machine)
+}
+
+func tailKey(g locksmith.Group, priority int) string {
+	return base(g) + "/tail/" + strconv.Itoa(priority)
+}
+
+func historyPrefix(g locksmith.Group) string { return base(g) + "/history/" }
+
+// historyKey is the place of the entry for the change that made the semaphore
+// key's Version what it is.
+func historyKey(g locksmith.Group, version int64) string {
+	return fmt.Sprintf("%s%04d", historyPrefix(g), version%historySize)
+}
+
+func presencePrefix() string { return prefix + "/machines/" }
+
+func presenceKey(machine string) string { return presencePrefix() + url.QueryEscape(machine) }
+
+// urgent is the range of queue entries that go before everything of priority.
+// It is empty for the most urgent level.
+func urgent(g locksmith.Group, priority int) (from, to string) {
+	return queuePrefix(g), queueLevelPrefix(g, priority)
+}
+
+// waiterAt splits a queue key into what it says; ok is false for any other key.
+func waiterAt(g locksmith.Group, key []byte) (priority int, machine string, ok bool) {
+	rest, ok := strings.CutPrefix(string(key), queuePrefix(g))
+	if !ok {
+		return 0, "", false
+	}
+	level, name, ok := strings.Cut(rest, "/")
+	if !ok {
+		return 0, "", false
+	}
+	priority, err := strconv.Atoi(level)
+	if err != nil || priority < locksmith.MinPriority || priority > locksmith.MaxPriority {
+		return 0, "", false
+	}
+	machine, err = url.QueryUnescape(name)
+	return priority, machine, err == nil && machine != ""
+}
+
+// opsFor makes one operation per group.
+func opsFor(groups []locksmith.Group, op func(locksmith.Group) clientv3.Op) []clientv3.Op {
+	ops := make([]clientv3.Op, len(groups))
+	for i, g := range groups {
+		ops[i] = op(g)
+	}
+	return ops
+}

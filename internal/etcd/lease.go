@@ -1,0 +1,101 @@
+package etcd
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// lease is a lease that is kept alive, until lost is closed.
+type lease struct {
+	id   clientv3.LeaseID
+	lost chan struct{}
+	stop context.CancelFunc
+}
+
+// leaseKeeper has the one lease of a Store, for its queue entries and its
+// presence alike: an idle agent sends nothing but its keep-alives.
+type leaseKeeper struct {
+	store *Store
+	mu    sync.Mutex
+	cur   *lease // nil: none yet, or lost
+	wg    sync.WaitGroup
+}
+
+// get returns the lease, and asks for one where there is none.
+func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.cur != nil {
+		select {
+		case <-k.cur.lost:
+			k.cur = nil
+		default:
+			return k.cur, nil
+		}
+	}
+	cl, err := k.store.client()
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := k.store.limit(ctx)
+	defer cancel()
+	granted, err := cl.Grant(limited, max(1, int64(k.store.cfg.LeaseTTL/time.Second)))
+	if err != nil {
+		return nil, err
+	}
+	keepCtx, stop := context.WithCancel(context.Background())
+	alive, err := cl.KeepAlive(keepCtx, granted.ID)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	l := &lease{id: granted.ID, lost: make(chan struct{}), stop: stop}
+	k.cur = l
+	k.wg.Go(func() {
+		defer stop()
+		defer close(l.lost)
+		for range alive { // closed when the lease has expired or was revoked
+		}
+	})
+	return l, nil
+}
+
+// bind is a context that also ends, with cause errLeaseLost, when the lease does.
+func (l *lease) bind(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-l.lost:
+			cancel(errLeaseLost)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(context.Canceled) }
+}
+
+// drop ends the lease and with it all that hangs on it: at once where revoke is
+// set and etcd answers, else when it expires.
+func (k *leaseKeeper) drop(revoke bool) {
+	k.mu.Lock()
+	l := k.cur
+	k.cur = nil
+	k.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.stop()
+	k.wg.Wait()
+	if !revoke {
+		return
+	}
+	if cl, err := k.store.client(); err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), min(k.store.cfg.Timeout, 3*time.Second))
+		defer cancel()
+		if _, err := cl.Revoke(ctx, l.id); err != nil {
+			k.store.log.Debug("lease not revoked, it will expire", "error", err)
+		}
+	}
+}

@@ -1,0 +1,455 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// Acquire waits in the queue until it is first in every group of req, and then
+// for a free slot in each; it takes all of them in one transaction. Waiting costs
+// no requests but the lease's keep-alives. report, if not nil, is told what stands
+// in the way ("no answer from etcd: …") and "" when it is gone.
+//
+// It returns when the slots are granted; with ctx's cause once ctx has ended and
+// the queue is left; or with an error that waiting does not cure:
+// locksmith.ErrHolderExists, *locksmith.UnreadableError, no permission. If a
+// grant was under way when ctx ended, the grant is returned: nothing is held
+// without the caller's knowledge as long as etcd answers.
+func (s *Store) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
+	a, err := s.newAttempt(req, true, report)
+	if err != nil {
+		return locksmith.Slots{}, err
+	}
+	back := newBackoff()
+	for {
+		start := time.Now()
+		slots, err := a.wait(ctx)
+		if err == nil {
+			a.report("")
+			return slots, nil
+		}
+		if ctx.Err() != nil {
+			return a.giveUp(ctx, context.Cause(ctx))
+		}
+		if err = s.explain(ctx, err); !transient(err) {
+			return a.giveUp(ctx, err)
+		}
+		a.report(err.Error())
+		if time.Since(start) > time.Minute {
+			back = newBackoff() // it worked for a while: this is new trouble
+		}
+		if !back.sleep(ctx) {
+			return a.giveUp(ctx, context.Cause(ctx))
+		}
+	}
+}
+
+// wait goes through the queue once: it joins, reaches the front and contends. Any
+// error leaves the entries standing; the next wait finds them.
+func (a *attempt) wait(ctx context.Context) (locksmith.Slots, error) {
+	lease, err := a.store.keep.get(ctx)
+	if err != nil {
+		return locksmith.Slots{}, err
+	}
+	ctx, cancel := lease.bind(ctx)
+	defer cancel()
+	ahead, err := a.join(ctx, lease.id)
+	if err != nil {
+		return locksmith.Slots{}, err
+	}
+	a.report("")
+	eg, egCtx := errgroup.WithContext(ctx)
+	for i, g := range a.groups {
+		eg.Go(func() error { return a.reachFront(egCtx, g, ahead[i]) })
+	}
+	if err := eg.Wait(); err != nil {
+		return locksmith.Slots{}, err
+	}
+	return a.contend(ctx)
+}
+
+// predecessor is the queue entry right before ours, by key and CreateRevision.
+type predecessor struct {
+	key []byte // nil: look for it
+	rev int64
+}
+
+// join puts this machine's entry into every group's queue in one transaction. The
+// swap of the tail names the predecessor, so that the cost does not depend on the
+// queue's length. a.place becomes the revision that orders us.
+func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) ([]predecessor, error) {
+	for {
+		var cmps []clientv3.Cmp
+		var then, els []clientv3.Op
+		for _, g := range a.groups {
+			key := queueKey(g, a.priority, a.machine)
+			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
+			then = append(then,
+				clientv3.OpPut(key, a.entry(), clientv3.WithLease(id)),
+				clientv3.OpPut(tailKey(g, a.priority), a.machine, clientv3.WithPrevKV()))
+			els = append(els, clientv3.OpGet(key))
+		}
+		a.joined = true
+		resp, err := a.store.txn(ctx, cmps, then, els)
+		if err != nil {
+			return nil, err
+		}
+		ahead := make([]predecessor, len(a.groups))
+		if resp.Succeeded {
+			a.place = resp.Header.Revision
+			for i, g := range a.groups {
+				if tail := resp.Responses[2*i+1].GetResponsePut().PrevKv; tail != nil {
+					ahead[i] = predecessor{key: []byte(queueKey(g, a.priority, string(tail.Value))), rev: tail.ModRevision}
+				}
+			}
+			return ahead, nil
+		}
+		entries := make([]*mvccpb.KeyValue, len(a.groups))
+		for i := range a.groups {
+			entries[i] = first(resp.Responses[i])
+		}
+		done, err := a.takeOver(ctx, entries, id)
+		if err != nil || done {
+			return ahead, err
+		}
+	}
+}
+
+func (a *attempt) entry() string {
+	return mustJSON(locksmith.Waiter{
+		MachineID: a.machine, Hostname: a.req.Hostname, By: a.req.By, Reason: a.req.Reason,
+		Groups: a.groups, Since: time.Now().Unix(), Nonce: a.nonce,
+	})
+}
+
+// takeOver deals with entries of this machine that stand already. Our own (an
+// earlier join of this attempt, or with Resume of a process before us) go on
+// under our lease and keep their place. Behind those of another process we wait
+// until they are gone; done is false: join again.
+func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id clientv3.LeaseID) (done bool, err error) {
+	ours, whole := true, true
+	var foreign *mvccpb.KeyValue
+	for _, kv := range entries {
+		if kv == nil {
+			whole = false
+			continue
+		}
+		var w locksmith.Waiter
+		// An unreadable entry is nobody we know: it goes with its lease.
+		err := decode(kv, &w)
+		if err != nil || (w.Nonce != a.nonce && (!a.req.Resume || w.By != a.req.By)) {
+			ours, foreign = false, kv
+			continue
+		}
+		whole = whole && slices.Equal(w.Groups, a.groups) && (entries[0] == nil || kv.CreateRevision == entries[0].CreateRevision)
+	}
+	if !ours {
+		a.report("another process on this machine waits for a slot already: waiting behind it")
+		_, err := a.watchGone(ctx, foreign.Key, foreign.ModRevision+1)
+		return false, err
+	}
+	var cmps []clientv3.Cmp
+	var then []clientv3.Op
+	for _, kv := range entries {
+		if kv == nil {
+			continue
+		}
+		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(string(kv.Key)), "=", kv.ModRevision))
+		if whole {
+			then = append(then, clientv3.OpPut(string(kv.Key), a.entry(), clientv3.WithLease(id)))
+		} else { // the groups have changed: a place in some of them is worth nothing
+			then = append(then, clientv3.OpDelete(string(kv.Key)))
+		}
+	}
+	resp, err := a.store.txn(ctx, cmps, then, nil)
+	if err != nil || !resp.Succeeded || !whole {
+		return false, err
+	}
+	a.place = entries[0].CreateRevision
+	return true, nil
+}
+
+// reachFront returns when nobody of our priority is before us in group. It
+// watches one key: the entry right before ours.
+func (a *attempt) reachFront(ctx context.Context, group locksmith.Group, ahead predecessor) error {
+	for {
+		rev, stands, err := a.stands(ctx, ahead)
+		if err != nil {
+			return err
+		}
+		if !stands {
+			if ahead, rev, err = a.look(ctx, group); err != nil {
+				return err
+			}
+			if ahead.key == nil {
+				return nil
+			}
+		}
+		gone, err := a.watchGone(ctx, ahead.key, rev+1)
+		if err != nil {
+			return err
+		}
+		if served, err := a.wasServed(ctx, group, ahead.key, gone); err != nil || served {
+			return err
+		}
+		ahead = predecessor{}
+	}
+}
+
+// stands says whether the predecessor's entry is still the one we know of.
+func (a *attempt) stands(ctx context.Context, p predecessor) (rev int64, ok bool, err error) {
+	if p.key == nil {
+		return 0, false, nil
+	}
+	resp, err := a.store.get(ctx, string(p.key), clientv3.WithKeysOnly())
+	if err != nil {
+		return 0, false, err
+	}
+	return resp.Header.Revision, len(resp.Kvs) == 1 && resp.Kvs[0].CreateRevision == p.rev, nil
+}
+
+// look finds the youngest entry older than ours. It costs etcd a pass over the
+// queue, so it is not the usual way.
+func (a *attempt) look(ctx context.Context, group locksmith.Group) (p predecessor, rev int64, err error) {
+	resp, err := a.store.get(ctx, queueLevelPrefix(group, a.priority), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		clientv3.WithMaxCreateRev(a.place-1), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend), clientv3.WithLimit(1))
+	if err != nil {
+		return p, 0, err
+	}
+	if len(resp.Kvs) > 0 {
+		p = predecessor{key: resp.Kvs[0].Key, rev: resp.Kvs[0].CreateRevision}
+	}
+	return p, resp.Header.Revision, nil
+}
+
+// wasServed says whether the entry that went at revision gone went because its
+// machine got its slot: then it was first, and now we are.
+func (a *attempt) wasServed(ctx context.Context, group locksmith.Group, entry []byte, gone int64) (bool, error) {
+	_, machine, ok := waiterAt(group, entry)
+	if !ok {
+		return false, nil
+	}
+	resp, err := a.store.get(ctx, holderKey(group, machine), clientv3.WithKeysOnly())
+	if err != nil {
+		return false, err
+	}
+	return len(resp.Kvs) == 1 && resp.Kvs[0].CreateRevision == gone, nil
+}
+
+// watchGone returns the revision at which key is deleted.
+func (a *attempt) watchGone(ctx context.Context, key []byte, rev int64) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, err := a.store.watch(ctx, string(key), rev, clientv3.WithFilterPut())
+	if err != nil {
+		return 0, err
+	}
+	for {
+		resp, open := <-events
+		if err := watchErr(ctx, resp, open); err != nil {
+			return 0, err
+		}
+		for _, ev := range resp.Events {
+			if ev.Type == clientv3.EventTypeDelete {
+				return ev.Kv.ModRevision, nil
+			}
+		}
+	}
+}
+
+// contend waits, as the first in line everywhere, until there is room in every
+// group and nobody more urgent waits, and takes the slots. It alone watches
+// semaphores, so that a release wakes one machine however many wait.
+func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	v, _, err := a.read(ctx)
+	if err != nil {
+		return locksmith.Slots{}, err
+	}
+	var changes chan change
+	for {
+		if slots, granted := a.granted(v); granted {
+			return slots, nil
+		}
+		for _, g := range v.groups {
+			if g.entryRev != a.place {
+				return locksmith.Slots{}, errEntryLost
+			}
+		}
+		err := a.admits(v)
+		var full *locksmith.FullError
+		switch {
+		case err == nil && !v.urgent():
+			var slots locksmith.Slots
+			var granted bool
+			if v, slots, granted, err = a.commit(ctx, v); err != nil || granted {
+				return slots, err
+			}
+			continue
+		case err != nil && !errors.As(err, &full):
+			return locksmith.Slots{}, err
+		}
+		if changes == nil {
+			if changes, err = a.watchChanges(ctx, v.revision+1); err != nil {
+				return locksmith.Slots{}, err
+			}
+		}
+		if v, err = a.next(ctx, v, changes); err != nil {
+			return locksmith.Slots{}, err
+		}
+	}
+}
+
+func (v view) urgent() bool {
+	return slices.ContainsFunc(v.groups, func(g groupView) bool { return g.urgent })
+}
+
+// change is what the first in line is woken by.
+type change struct {
+	group     int
+	semaphore *clientv3.Event // nil: an entry of a more urgent level went
+	err       error
+}
+
+// watchChanges follows the semaphores of all groups, and the departures from the
+// levels more urgent than ours.
+func (a *attempt) watchChanges(ctx context.Context, rev int64) (chan change, error) {
+	changes := make(chan change)
+	forward := func(i int, events clientv3.WatchChan, semaphore bool) {
+		send := func(c change) bool {
+			select {
+			case changes <- c:
+				return true
+			case <-ctx.Done():
+				return false
+			}
+		}
+		for {
+			resp, open := <-events
+			if err := watchErr(ctx, resp, open); err != nil {
+				send(change{err: err})
+				return
+			}
+			for _, ev := range resp.Events {
+				c := change{group: i}
+				if semaphore {
+					c.semaphore = ev
+				}
+				if !send(c) {
+					return
+				}
+			}
+		}
+	}
+	for i, g := range a.groups {
+		events, err := a.store.watch(ctx, semaphoreKey(g), rev)
+		if err != nil {
+			return nil, err
+		}
+		go forward(i, events, true)
+		if a.priority == locksmith.MinPriority {
+			continue
+		}
+		from, to := urgent(g, a.priority)
+		if events, err = a.store.watch(ctx, from, rev, clientv3.WithRange(to), clientv3.WithFilterPut()); err != nil {
+			return nil, err
+		}
+		go forward(i, events, false)
+	}
+	return changes, nil
+}
+
+// next is the view after the next change. A semaphore's event carries all that is
+// needed, so that a handoff costs no read; a departure of somebody more urgent
+// does not say who else is there.
+func (a *attempt) next(ctx context.Context, v view, changes chan change) (view, error) {
+	select {
+	case <-ctx.Done():
+		return v, context.Cause(ctx)
+	case c := <-changes:
+		if c.err != nil {
+			return v, c.err
+		}
+		if c.semaphore == nil {
+			v, _, err := a.read(ctx)
+			return v, err
+		}
+		kv := c.semaphore.Kv
+		g := &v.groups[c.group]
+		if kv.ModRevision <= g.semRev { // read later than that already
+			return v, nil
+		}
+		if c.semaphore.Type == clientv3.EventTypeDelete {
+			kv = nil
+		}
+		g.setSemaphore(a.store, kv)
+		return v, nil
+	}
+}
+
+// giveUp ends an attempt without a grant: it leaves the queue and returns why. If
+// a grant turns out to have been carried out after all, that is returned.
+func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error) {
+	if !a.joined {
+		return locksmith.Slots{}, why
+	}
+	ctx, cancel := a.store.limit(context.WithoutCancel(ctx))
+	defer cancel()
+	back := newBackoff()
+	for a.ambiguous {
+		v, _, err := a.read(ctx)
+		if err == nil {
+			if slots, granted := a.granted(v); granted {
+				return slots, nil
+			}
+			break
+		}
+		if !back.sleep(ctx) {
+			a.store.keep.drop(false)
+			return locksmith.Slots{}, fmt.Errorf("%w; whether a slot was granted meanwhile is not known (%v)", why, a.store.explain(ctx, err))
+		}
+	}
+	a.leave(ctx)
+	return locksmith.Slots{}, why
+}
+
+// leave takes our entries out of the queues. Where that fails the lease is given
+// up, so that nobody waits behind us for longer than it lasts.
+func (a *attempt) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.store.cfg.Timeout, 3*time.Second))
+	defer cancel()
+	resp, err := a.store.txn(ctx, nil, opsFor(a.groups, func(g locksmith.Group) clientv3.Op {
+		return clientv3.OpGet(queueKey(g, a.priority, a.machine))
+	}), nil)
+	var cmps []clientv3.Cmp
+	var then []clientv3.Op
+	for i := range a.groups {
+		if err != nil {
+			break
+		}
+		kv := first(resp.Responses[i])
+		var w locksmith.Waiter
+		if kv == nil || decode(kv, &w) != nil || w.Nonce != a.nonce {
+			continue // not ours
+		}
+		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(string(kv.Key)), "=", kv.ModRevision))
+		then = append(then, clientv3.OpDelete(string(kv.Key)))
+	}
+	if err == nil && len(then) > 0 {
+		_, err = a.store.txn(ctx, cmps, then, nil)
+	}
+	if err != nil {
+		a.store.log.Warn("queue not left, giving up its lease", "machine", a.machine, "error", a.store.explain(ctx, err))
+		a.store.keep.drop(false)
+	}
+}

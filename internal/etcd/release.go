@@ -1,0 +1,217 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// Find reads what machine holds at this moment: the groups among those given in
+// which it is a holder (none: no Groups), and its record, with only MachineID
+// where there is none. A record that cannot be read is an *locksmith.UnreadableError.
+func (s *Store) Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
+	v, _, err := viewer{store: s, groups: groups, machine: machine}.read(ctx)
+	if err != nil {
+		return locksmith.Slots{}, s.explain(ctx, err)
+	}
+	slots := locksmith.Slots{Revision: v.revision, Record: locksmith.Holder{MachineID: machine}}
+	for _, g := range v.groups {
+		switch {
+		case g.semErr != nil:
+			return locksmith.Slots{}, g.semErr
+		case !g.holds(machine):
+			continue
+		case g.recordErr != nil:
+			return locksmith.Slots{}, g.recordErr
+		}
+		slots.Groups = append(slots.Groups, g.group)
+		// Groups taken in one transaction have one record. Where they differ,
+		// an administrator holds the machine in one: that is what counts.
+		if g.record != nil && slots.Record.Own() {
+			slots.Record = *g.record
+		}
+	}
+	return slots, nil
+}
+
+// Advance writes a new phase and reason into the holder records, in one
+// transaction that fails with locksmith.ErrSlotLost unless every slot of slots is
+// still held. It returns the slots with the new record. Slots of an old client,
+// which have no nonce, are only checked.
+func (s *Store) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
+	machine, next := slots.Record.MachineID, slots
+	v := viewer{store: s, groups: slots.Groups, machine: machine}
+	var cmps []clientv3.Cmp
+	var puts []clientv3.Op
+	if slots.Record.Nonce != "" {
+		next.Record.Phase, next.Record.PhaseTime, next.Record.Reason = phase, time.Now().Unix(), reason
+		for _, g := range slots.Groups {
+			key := holderKey(g, machine)
+			// Nobody but this process and administrators writes it, so
+			// whatever is newer than what we know is not ours any more.
+			cmps = append(cmps,
+				clientv3.Compare(clientv3.CreateRevision(key), ">", 0),
+				clientv3.Compare(clientv3.ModRevision(key), "<", slots.Revision+1))
+			puts = append(puts, clientv3.OpPut(key, mustJSON(next.Record)))
+		}
+	}
+	sent := false
+	err := s.insist(ctx, &sent, func(ctx context.Context) error {
+		sent = true
+		resp, err := s.txn(ctx, cmps, append(slices.Clone(puts), v.ops()...), v.ops())
+		if err != nil {
+			return err
+		}
+		if resp.Succeeded {
+			resp.Responses = resp.Responses[len(puts):]
+		}
+		next.Revision = resp.Header.Revision
+		for _, g := range v.parse(resp.Header.Revision, resp.Responses).groups {
+			switch {
+			case g.semErr != nil:
+				return g.semErr
+			case !g.ours(machine, slots.Record.Nonce):
+				return locksmith.ErrSlotLost
+			case len(puts) > 0 && (g.record.Phase != phase || g.record.PhaseTime != next.Record.PhaseTime):
+				// Not what an earlier try, whose reply was lost, wrote.
+				return locksmith.ErrSlotLost
+			}
+		}
+		return nil
+	})
+	return next, err
+}
+
+// Release gives all slots back in one transaction. A slot that somebody else took
+// away meanwhile, or that was given to the machine anew by somebody else, is left
+// as it is and is no error.
+func (s *Store) Release(ctx context.Context, slots locksmith.Slots, result locksmith.Result) error {
+	machine := slots.Record.MachineID
+	if result.Actor == "" {
+		result.Actor = slots.Record.By
+	}
+	sent := false
+	return s.insist(ctx, &sent, func(ctx context.Context) error {
+		return s.remove(ctx, slots.Groups, machine, result, &sent, func(g groupView) bool { return g.ours(machine, slots.Record.Nonce) })
+	})
+}
+
+// Unlock takes machine's slot in group away from it, whoever took it. It returns
+// locksmith.ErrNotHolder if it holds none.
+func (s *Store) Unlock(ctx context.Context, group locksmith.Group, machine string, result locksmith.Result) error {
+	if err := locksmith.CheckMachineID(machine); err != nil {
+		return err
+	}
+	sent, found := false, false
+	return s.insist(ctx, &sent, func(ctx context.Context) error {
+		err := s.remove(ctx, []locksmith.Group{group}, machine, result, &sent, func(g groupView) bool {
+			// A record without a slot is what an old client forgot to delete.
+			holds := g.holds(machine) || g.recordRev > 0
+			found = found || holds
+			return holds
+		})
+		if err == nil && !found {
+			return locksmith.ErrNotHolder
+		}
+		return err
+	})
+}
+
+// remove takes machine out of those groups in which which says so.
+func (s *Store) remove(ctx context.Context, groups []locksmith.Group, machine string, result locksmith.Result,
+	sent *bool, which func(groupView) bool) error {
+	v := viewer{store: s, groups: groups, machine: machine}
+	seen, _, err := v.read(ctx)
+	for err == nil {
+		var cmps []clientv3.Cmp
+		var then []clientv3.Op
+		for _, g := range seen.groups {
+			if g.semErr != nil {
+				return g.semErr
+			}
+			if which(g) {
+				cmps = append(cmps, g.unchanged())
+				then = append(then, g.without(machine, result)...)
+			}
+		}
+		if len(then) == 0 {
+			return nil
+		}
+		*sent = true
+		resp, txnErr := s.txn(ctx, cmps, then, v.ops())
+		if txnErr != nil {
+			return txnErr
+		}
+		*sent = false
+		if resp.Succeeded {
+			return nil
+		}
+		seen = v.parse(resp.Header.Revision, resp.Responses)
+	}
+	return err
+}
+
+// without is the operations that take machine's slot and record away.
+func (g groupView) without(machine string, result locksmith.Result) []clientv3.Op {
+	h := historyDoc{Time: time.Now(), Actor: result.Actor, Action: locksmith.ActionUnlock, Machine: machine,
+		Outcome: result.Outcome, DownMS: result.Down.Milliseconds()}
+	if g.record != nil {
+		h.Hostname = g.record.Hostname
+		h.HeldMS = max(0, h.Time.Sub(g.record.Since()).Milliseconds())
+	}
+	sem, err := g.sem.Unlock(machine)
+	if err != nil {
+		h.Outcome = "record without a slot removed"
+	}
+	return append(g.write(sem, h), clientv3.OpDelete(holderKey(g.group, machine)))
+}
+
+// SetMax changes how many slots group has and returns how many there were.
+// Holders stay; below their number the semaphore goes negative and nothing is
+// granted. It refuses a negative number before it calls etcd.
+func (s *Store) SetMax(ctx context.Context, group locksmith.Group, n int, actor string) (old int, err error) {
+	if _, err := locksmith.NewSemaphore().SetMax(n); err != nil {
+		return 0, err
+	}
+	sent, read := false, false
+	err = s.insist(ctx, &sent, func(ctx context.Context) error {
+		resp, err := s.get(ctx, semaphoreKey(group))
+		if err != nil {
+			return err
+		}
+		kv := head(resp.Kvs)
+		for {
+			gv := groupView{group: group}
+			gv.setSemaphore(s, kv)
+			if gv.semErr != nil {
+				return gv.semErr
+			}
+			if !read { // after a lost reply, what was before our own change counts
+				old, read = gv.sem.Max, true
+			}
+			sem, _ := gv.sem.SetMax(n)
+			if kv != nil && string(kv.Value) == sem.Document() {
+				return nil
+			}
+			sent = true
+			txn, err := s.txn(ctx, []clientv3.Cmp{gv.unchanged()}, gv.write(sem, historyDoc{
+				Time: time.Now(), Actor: actor, Action: locksmith.ActionSetMax, Outcome: maxOutcome(gv.sem.Max, n),
+			}), []clientv3.Op{clientv3.OpGet(semaphoreKey(group))})
+			if err != nil {
+				return err
+			}
+			if sent = false; txn.Succeeded {
+				return nil
+			}
+			kv, read = first(txn.Responses[0]), false
+		}
+	})
+	return old, err
+}
+
+func maxOutcome(from, to int) string { return fmt.Sprintf("max %d -> %d", from, to) }

@@ -1,0 +1,256 @@
+package etcd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// maxReads bounds the operations of one reading transaction: etcd's default limit
+// is 128.
+const maxReads = 100
+
+// Semaphore reads a group's semaphore with one request. A group that nobody has
+// written yet has one free slot; nothing is created. faults says what is
+// inconsistent in the stored document, if anything; one that cannot be understood
+// is an *locksmith.UnreadableError.
+func (s *Store) Semaphore(ctx context.Context, group locksmith.Group) (sem locksmith.Semaphore, faults []string, err error) {
+	resp, err := s.get(ctx, semaphoreKey(group))
+	if err != nil {
+		return sem, nil, s.explain(ctx, err)
+	}
+	if len(resp.Kvs) == 0 {
+		return locksmith.NewSemaphore(), nil, nil
+	}
+	return parseSemaphore(resp.Kvs[0])
+}
+
+// Status reads everything about a group: its semaphore, holders and queue at one
+// revision, and which holders' agents are present.
+func (s *Store) Status(ctx context.Context, group locksmith.Group) (locksmith.GroupStatus, error) {
+	st := locksmith.GroupStatus{Group: group, Sem: locksmith.NewSemaphore()}
+	resp, err := s.txn(ctx, nil, []clientv3.Op{
+		clientv3.OpGet(semaphoreKey(group)),
+		clientv3.OpGet(holdersPrefix(group), clientv3.WithPrefix()),
+		clientv3.OpGet(queuePrefix(group), clientv3.WithPrefix()),
+	}, nil)
+	if err != nil {
+		return st, s.explain(ctx, err)
+	}
+	st.Revision = resp.Header.Revision
+	if kv := first(resp.Responses[0]); kv != nil {
+		st.Exists = true
+		if st.Sem, st.Faults, err = parseSemaphore(kv); err != nil {
+			return st, err
+		}
+	}
+	var faults []string
+	st.Holders, faults = readHolders(st.Sem, resp.Responses[1].GetResponseRange().Kvs)
+	st.Faults = append(st.Faults, faults...)
+	st.Queue = readQueue(group, resp.Responses[2].GetResponseRange().Kvs)
+	if err := s.readPresence(ctx, st.Holders); err != nil {
+		return st, s.explain(ctx, err)
+	}
+	return st, nil
+}
+
+// readHolders joins the semaphore's holders with their records. A record that
+// cannot be read, or that has no slot, is a fault.
+func readHolders(sem locksmith.Semaphore, kvs []*mvccpb.KeyValue) (holders []locksmith.HolderStatus, faults []string) {
+	records := make(map[string]*locksmith.Holder, len(kvs))
+	for _, kv := range kvs {
+		h, err := parseHolder(kv)
+		if err != nil {
+			faults = append(faults, err.Error())
+			continue
+		}
+		records[h.MachineID] = h
+	}
+	for _, id := range sem.Holders {
+		h := locksmith.HolderStatus{Holder: locksmith.Holder{MachineID: id}}
+		if r := records[id]; r != nil {
+			h.Holder, h.Recorded = *r, true
+			delete(records, id)
+		}
+		holders = append(holders, h)
+	}
+	for _, id := range slices.Sorted(maps.Keys(records)) {
+		faults = append(faults, fmt.Sprintf("machine %s has a holder record but no slot; unlock removes it", id))
+	}
+	return holders, faults
+}
+
+// readQueue sorts waiters as they will be served: by priority, then by the
+// revision at which they joined.
+func readQueue(group locksmith.Group, kvs []*mvccpb.KeyValue) []locksmith.Waiter {
+	var queue []locksmith.Waiter
+	for _, kv := range kvs {
+		priority, machine, ok := waiterAt(group, kv.Key)
+		if !ok {
+			continue
+		}
+		var w locksmith.Waiter
+		_ = decode(kv, &w) // an unreadable entry still has its place and goes with its lease
+		w.MachineID, w.Priority, w.Revision = machine, priority, kv.CreateRevision
+		queue = append(queue, w)
+	}
+	slices.SortFunc(queue, func(a, b locksmith.Waiter) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Revision, b.Revision))
+	})
+	return queue
+}
+
+// readPresence marks the holders whose agents are present.
+func (s *Store) readPresence(ctx context.Context, holders []locksmith.HolderStatus) error {
+	for chunk := range slices.Chunk(holders, maxReads) {
+		ops := make([]clientv3.Op, len(chunk))
+		for i, h := range chunk {
+			ops[i] = clientv3.OpGet(presenceKey(h.MachineID), clientv3.WithKeysOnly())
+		}
+		resp, err := s.txn(ctx, nil, ops, nil)
+		if err != nil {
+			return err
+		}
+		for i := range chunk {
+			chunk[i].Present = first(resp.Responses[i]) != nil
+		}
+	}
+	return nil
+}
+
+// WatchStatus calls changed with the group's status at once and after each change
+// of it, until ctx ends or changed fails, and returns that cause. Nothing is
+// polled. While etcd is away it waits; changes of that time come as one.
+func (s *Store) WatchStatus(ctx context.Context, group locksmith.Group, changed func(locksmith.GroupStatus) error) error {
+	back := newBackoff()
+	for {
+		err := s.followStatus(ctx, group, changed, func() { back = newBackoff() })
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var failed *callbackError
+		if errors.As(err, &failed) {
+			return failed.err
+		}
+		if err = s.explain(ctx, err); !transient(err) {
+			return err
+		}
+		s.log.Warn("status not followed, trying again", "group", group, "error", err)
+		if !back.sleep(ctx) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// callbackError is an error of the caller's own function, which ends the watch.
+type callbackError struct{ err error }
+
+func (e *callbackError) Error() string { return e.err.Error() }
+
+func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed func(locksmith.GroupStatus) error, healthy func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	st, err := s.Status(ctx, group)
+	if err != nil {
+		return err
+	}
+	wake := make(chan struct{}, 1)
+	keys := []string{semaphoreKey(group), holdersPrefix(group), queuePrefix(group), presencePrefix()}
+	failed := make(chan error, len(keys))
+	for _, key := range keys {
+		opts := []clientv3.OpOption{clientv3.WithPrefix()}
+		if key == semaphoreKey(group) {
+			opts = nil
+		}
+		events, err := s.watch(ctx, key, st.Revision+1, opts...)
+		if err != nil {
+			return err
+		}
+		go func() {
+			for {
+				resp, open := <-events
+				if err := watchErr(ctx, resp, open); err != nil {
+					failed <- err
+					return
+				}
+				select {
+				case wake <- struct{}{}:
+				default: // a wake-up is pending: one look serves both
+				}
+			}
+		}()
+	}
+	for {
+		healthy()
+		if err := changed(st); err != nil {
+			return &callbackError{err}
+		}
+		select {
+		case err := <-failed:
+			return err
+		case <-wake:
+		}
+		if st, err = s.Status(ctx, group); err != nil {
+			return err
+		}
+	}
+}
+
+// Groups lists every group whose semaphore was written, sorted by name, the
+// default group first. It reads past what groups hold, so that it costs the same
+// however much that is.
+func (s *Store) Groups(ctx context.Context) ([]locksmith.GroupSummary, error) {
+	names := []locksmith.Group{""}
+	for from, end := groupsPrefix, clientv3.GetPrefixRangeEnd(groupsPrefix); ; {
+		resp, err := s.get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+		if err != nil {
+			return nil, s.explain(ctx, err)
+		}
+		kv := head(resp.Kvs)
+		if kv == nil {
+			break
+		}
+		escaped, _, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), groupsPrefix), "/")
+		from = clientv3.GetPrefixRangeEnd(groupsPrefix + escaped + "/")
+		if name, err := url.QueryUnescape(escaped); err == nil && name != "" {
+			names = append(names, locksmith.Group(name))
+		}
+	}
+	var groups []locksmith.GroupSummary
+	for chunk := range slices.Chunk(names, maxReads/2) {
+		var ops []clientv3.Op
+		for _, g := range chunk {
+			ops = append(ops, clientv3.OpGet(semaphoreKey(g)),
+				clientv3.OpGet(queuePrefix(g), clientv3.WithPrefix(), clientv3.WithCountOnly()))
+		}
+		resp, err := s.txn(ctx, nil, ops, nil)
+		if err != nil {
+			return nil, s.explain(ctx, err)
+		}
+		for i, g := range chunk {
+			sum := locksmith.GroupSummary{Group: g, Waiting: int(resp.Responses[2*i+1].GetResponseRange().Count)}
+			kv := first(resp.Responses[2*i])
+			if kv == nil && sum.Waiting == 0 {
+				continue
+			}
+			sem := locksmith.NewSemaphore()
+			if kv != nil {
+				sem, _, sum.Err = parseSemaphore(kv)
+			}
+			sum.Max, sum.Held = sem.Max, len(sem.Holders)
+			groups = append(groups, sum)
+		}
+	}
+	slices.SortFunc(groups, func(a, b locksmith.GroupSummary) int { return cmp.Compare(a.Group, b.Group) })
+	return groups, nil
+}

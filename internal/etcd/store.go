@@ -1,0 +1,192 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/grpclog"
+)
+
+// Defaults of Config.
+const (
+	DefaultTimeout  = 10 * time.Second
+	DefaultLeaseTTL = 30 * time.Second
+)
+
+// Config says how to reach etcd.
+type Config struct {
+	Endpoints []string // required: URLs such as https://10.0.0.1:2379
+
+	CAFile   string // PEM; empty: the system's authorities
+	CertFile string // PEM; of the client, together with KeyFile
+	KeyFile  string
+
+	Username string // together with Password
+	Password string
+
+	Timeout  time.Duration // of one call; 0: DefaultTimeout
+	LeaseTTL time.Duration // of queue entries and presence, whole seconds; 0: DefaultLeaseTTL
+
+	Log         *slog.Logger      // nil: discard
+	DialOptions []grpc.DialOption // for tests and measurements; nil: none
+}
+
+// Store is the reboot lock of all groups. Its methods may be called at the same
+// time from many goroutines.
+//
+// Every method makes requests only until its context ends, and none that is not a
+// wait takes longer than Config.Timeout. Errors are one line for people; those to
+// branch on are named at each method and inspected with errors.Is and errors.As.
+type Store struct {
+	cfg  Config
+	log  *slog.Logger
+	tls  *tlsFiles
+	mu   sync.Mutex
+	cl   *clientv3.Client // nil until first used: with a password, making one calls etcd
+	own  bool             // Close closes cl
+	keep *leaseKeeper
+}
+
+var quietGRPC = sync.OnceFunc(func() {
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+})
+
+// Dial prepares a Store of its own connection. It reads the files that cfg names
+// and refuses what cannot work, but calls no etcd yet.
+func Dial(cfg Config) (*Store, error) {
+	quietGRPC()
+	if err := checkEndpoints(cfg.Endpoints); err != nil {
+		return nil, err
+	}
+	if (cfg.Username == "") != (cfg.Password == "") {
+		return nil, errors.New("etcd user name and password must be given together")
+	}
+	files, err := loadTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := New(nil, cfg)
+	s.own, s.tls = true, files
+	return s, nil
+}
+
+// New is a Store on a client that others use too and that the caller closes.
+// Of cfg it needs Timeout, LeaseTTL, Log, and Endpoints for error messages.
+func New(client *clientv3.Client, cfg Config) *Store {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.LeaseTTL == 0 {
+		cfg.LeaseTTL = DefaultLeaseTTL
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{cfg: cfg, log: cfg.Log, cl: client}
+	s.keep = &leaseKeeper{store: s}
+	return s
+}
+
+// Close leaves every queue, withdraws the presence and closes the connection.
+// Slots stay held.
+func (s *Store) Close() error {
+	s.keep.drop(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.own || s.cl == nil {
+		return nil
+	}
+	err := s.cl.Close()
+	s.cl = nil
+	if errors.Is(err, context.Canceled) { // of the client's own context, which Close cancels
+		err = nil
+	}
+	return err
+}
+
+// client returns the connection, and makes it at the first use.
+func (s *Store) client() (*clientv3.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cl != nil {
+		return s.cl, nil
+	}
+	cl, err := clientv3.New(clientv3.Config{
+		Endpoints:   s.cfg.Endpoints,
+		TLS:         s.tls.config(),
+		Username:    s.cfg.Username,
+		Password:    s.cfg.Password,
+		DialTimeout: s.cfg.Timeout,
+		// A peer that vanished without a word is found within 15 s; etcd
+		// refuses pings more often than every 5 s.
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 5 * time.Second,
+		DialOptions:          s.cfg.DialOptions,
+		Logger:               zap.NewNop(), // errors come back with the calls
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.cl = cl
+	return cl, nil
+}
+
+// limit bounds one request by the store's timeout.
+func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.cfg.Timeout)
+}
+
+// txn carries out one transaction. Its error is etcd's own, for callers to
+// classify; what leaves the package goes through explain.
+func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (*clientv3.TxnResponse, error) {
+	cl, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	return cl.Txn(ctx).If(cmps...).Then(then...).Else(els...).Commit()
+}
+
+// get reads one key or range.
+func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	cl, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	return cl.Get(ctx, key, opts...)
+}
+
+// watch follows a key or range from a revision. The watch ends with an error,
+// instead of silence, when the member that serves it loses its leader.
+func (s *Store) watch(ctx context.Context, key string, rev int64, opts ...clientv3.OpOption) (clientv3.WatchChan, error) {
+	cl, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	return cl.Watch(clientv3.WithRequireLeader(ctx), key, append(opts, clientv3.WithRev(rev))...), nil
+}
+
+// watchErr is the reason why a watch's channel delivered resp or was closed.
+func watchErr(ctx context.Context, resp clientv3.WatchResponse, open bool) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := resp.Err(); err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	if !open {
+		return errWatchClosed
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+// Package etcdtest runs real etcd servers for tests: the embedded one and Debian's
+// etcd-server as a process of its own, both of which can be stopped and started
+// again at the same address, and a proxy that cuts connections where it hurts.
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/locksmith-reboot/locksmith/internal/embedded"
+)
+
+// Kind is a kind of server.
+type Kind string
+
+// The kinds.
+const (
+	Embedded Kind = "embedded" // etcd 3.7, in this process
+	Debian   Kind = "debian"   // Debian's etcd-server: 3.4 on bookworm
+)
+
+// Kinds lists all kinds.
+var Kinds = []Kind{Embedded, Debian}
+
+// Server is an etcd with data of its own.
+type Server struct {
+	Endpoint string
+
+	kind     Kind
+	dir      string
+	listen   string
+	extra    []string
+	embedded *embedded.Server
+	process  *exec.Cmd
+}
+
+// Start runs a server until the test ends. args are further arguments for
+// Debian's.
+func Start(t testing.TB, kind Kind, args ...string) *Server {
+	t.Helper()
+	s, err := New(kind, t.TempDir(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// New runs a server with its data in dir, until Stop.
+func New(kind Kind, dir string, args ...string) (*Server, error) {
+	s := &Server{kind: kind, dir: dir, extra: args}
+	if err := s.Restart(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Restart starts a stopped server again, at the same address with the same data.
+func (s *Server) Restart() error {
+	if s.kind == Embedded {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		e, err := embedded.Start(ctx, embedded.Config{Dir: s.dir, Listen: s.listen, NoSync: true})
+		if err != nil {
+			return err
+		}
+		s.embedded, s.Endpoint = e, e.Endpoint()
+		s.listen = s.Endpoint[len("http://"):]
+		return nil
+	}
+	return s.startProcess()
+}
+
+func (s *Server) startProcess() error {
+	path, err := exec.LookPath("etcd")
+	if err != nil {
+		return fmt.Errorf("etcd is missing: install Debian's etcd-server (%v)", err)
+	}
+	if s.listen == "" {
+		if s.listen, err = freeAddress(); err != nil {
+			return err
+		}
+	}
+	peer, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	s.Endpoint = "http://" + s.listen
+	log, err := os.OpenFile(s.dir+"/etcd.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(path, append([]string{"--data-dir", s.dir + "/data",
+		"--listen-client-urls", s.Endpoint, "--advertise-client-urls", s.Endpoint,
+		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,
+		"--initial-cluster", "default=http://" + peer, "--logger", "zap"}, s.extra...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.process = cmd
+	return s.awaitReady()
+}
+
+// awaitReady returns when the server answers a linearizable read.
+func (s *Server) awaitReady() error {
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint}, Logger: zap.NewNop()})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for {
+		if _, err = c.Get(ctx, "ready"); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			log, _ := os.ReadFile(s.dir + "/etcd.log")
+			return fmt.Errorf("etcd at %s does not answer: %v\n%s", s.Endpoint, err, log)
+		}
+	}
+}
+
+// Stop ends the server and waits for it; its data stays. Stopping twice does
+// nothing.
+func (s *Server) Stop() {
+	if s.embedded != nil {
+		s.embedded.Close()
+		s.embedded = nil
+	}
+	if s.process != nil {
+		s.process.Process.Kill()
+		s.process.Wait()
+		s.process = nil
+	}
+}
+
+// Client is a client of the server's, until the test ends.
+func (s *Server) Client(t testing.TB) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Address is the server's HOST:PORT.
+func (s *Server) Address() string {
+	u, err := url.Parse(s.Endpoint)
+	if err != nil {
+		panic(err)
+	}
+	return u.Host
+}
+
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
