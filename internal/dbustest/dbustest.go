@@ -5,6 +5,7 @@ package dbustest
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -89,7 +90,8 @@ func (d *Daemon) Start() {
 	}
 	os.Remove(d.socket())
 	cmd := exec.Command("dbus-daemon", "--nofork", "--nopidfile", "--config-file="+d.file(), "--print-address=1")
-	cmd.Stderr = os.Stderr
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -101,7 +103,7 @@ func (d *Daemon) Start() {
 	d.cmd, d.exited = cmd, make(chan error, 1)
 	// It prints its address once it listens.
 	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
-		d.t.Fatalf("dbus-daemon did not start: %v (%v)", err, cmd.Wait())
+		d.t.Fatalf("dbus-daemon did not start: %v (%v)\n%s", err, cmd.Wait(), stderr.Bytes())
 	}
 	go func() { d.exited <- cmd.Wait() }()
 }
