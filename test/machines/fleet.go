@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,10 +26,6 @@ type Config struct {
 	// Firmware is how long a machine takes between its last process and the
 	// first of the next boot. Real hardware takes minutes.
 	Firmware time.Duration
-
-	// Observe, if not nil, is called with each event in the order of the pipe.
-	// It must not block.
-	Observe func(Event)
 }
 
 // Fleet is a set of machines on one host. They share its network.
@@ -49,6 +46,8 @@ type Fleet struct {
 	changed  chan struct{}
 	syncs    map[string]chan struct{}
 	synced   int
+	watchers []func(Event)
+	closers  []func() error // what was started beside the machines
 }
 
 // stateDir is where fleets keep their machines' disks. It must not be on an
@@ -183,8 +182,8 @@ func (f *Fleet) observed(line string) {
 	f.events = append(f.events, e)
 	close(f.changed)
 	f.changed = make(chan struct{})
-	if f.cfg.Observe != nil {
-		f.cfg.Observe(e)
+	for _, watch := range f.watchers {
+		watch(e)
 	}
 }
 
@@ -192,6 +191,14 @@ func (f *Fleet) observed(line string) {
 func (f *Fleet) note(line string) error {
 	_, err := f.pipe.WriteString(line + "\n")
 	return err
+}
+
+// watch has fn called with each event from now on, in the order of the pipe. fn
+// must not block.
+func (f *Fleet) watch(fn func(Event)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watchers = append(f.watchers, fn)
 }
 
 // Sync returns once everything that was in the pipe at its call is in Events.
@@ -288,6 +295,9 @@ func (f *Fleet) Close() error {
 	var errs []error
 	for _, m := range f.Machines() {
 		errs = append(errs, m.PowerOff(ctx))
+	}
+	for _, stop := range slices.Backward(f.closers) {
+		errs = append(errs, stop())
 	}
 	if f.pipe != nil {
 		f.pipe.Close()

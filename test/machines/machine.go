@@ -42,6 +42,10 @@ type Machine struct {
 	Name string // host name, and its name in events
 	ID   string // machine id, 32 hexadecimal digits
 
+	// Groups are the groups its locksmithd is configured with, for the Audit.
+	// To be set before the machine starts.
+	Groups []string
+
 	fleet  *Fleet
 	dir    string
 	cgroup cgroup
