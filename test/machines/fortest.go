@@ -61,11 +61,20 @@ func (f *Fleet) keep() {
 	select {}
 }
 
-// open are the fleets that a signal has to close.
+// open is what a signal has to close and remove.
 var open struct {
 	sync.Mutex
 	fleets []*Fleet
+	dirs   []string
 	listen sync.Once
+}
+
+// RemoveOnSignal has a signal that ends the tests also remove dir, which several
+// tests share.
+func RemoveOnSignal(dir string) {
+	open.Lock()
+	defer open.Unlock()
+	open.dirs = append(open.dirs, dir)
 }
 
 func closeOnSignal(f *Fleet) {
@@ -80,6 +89,9 @@ func closeOnSignal(f *Fleet) {
 				if err := f.Close(); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 				}
+			}
+			for _, dir := range open.dirs {
+				os.RemoveAll(dir)
 			}
 			os.Exit(128 + int(s.(syscall.Signal)))
 		}()

@@ -48,6 +48,7 @@ func releaseLayer(t *testing.T) string {
 		if release.dir, release.err = os.MkdirTemp("", "locksmith-release-"); release.err != nil {
 			return
 		}
+		machines.RemoveOnSignal(release.dir)
 		// Not of t: the layer outlives it.
 		release.err = machines.BuildRelease(context.Background(), "../..", release.dir)
 	})
