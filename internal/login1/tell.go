@@ -92,7 +92,10 @@ func (m *Machine) tell(ctx context.Context, s agent.Session, text string) error 
 			err = context.Cause(ctx)
 		}
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = context.Cause(ctx) // which ended the writing
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
 		err = errors.New("it takes no output")
 	}
 	if err != nil {
@@ -120,10 +123,11 @@ func writeTerminal(ctx context.Context, path, text string) error {
 	if !isTerminal(f) {
 		return errors.New("it is not a terminal")
 	}
-	deadline, _ := ctx.Deadline()
-	if err := f.SetWriteDeadline(deadline); err != nil {
-		return err
+	if err := f.SetWriteDeadline(time.Time{}); err != nil {
+		return bare(err) // it cannot be interrupted; do not begin
 	}
+	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
 	_, err = f.WriteString(text)
 	return bare(err)
 }
