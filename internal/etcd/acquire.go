@@ -154,7 +154,7 @@ func (a *attempt) commit(ctx context.Context, v view) (view, locksmith.Slots, bo
 		}
 	}
 	a.ambiguous = true
-	resp, err := a.store.txn(ctx, cmps, then, a.ops())
+	resp, err := a.store.change(ctx, cmps, then, a.ops())
 	if err != nil {
 		return v, locksmith.Slots{}, false, err
 	}
@@ -172,7 +172,7 @@ func (a *attempt) commit(ctx context.Context, v view) (view, locksmith.Slots, bo
 func (s *Store) insist(ctx context.Context, sent *bool, do func(context.Context) error) error {
 	limited, cancel := s.limit(ctx)
 	defer cancel()
-	back := newBackoff()
+	back := newRetry()
 	for {
 		err := do(limited)
 		if err == nil {
@@ -185,14 +185,14 @@ func (s *Store) insist(ctx context.Context, sent *bool, do func(context.Context)
 	}
 }
 
-// backoff spreads retries: from 50 ms, doubling to 5 s, each anywhere between
+// retry spreads retries: from 50 ms, doubling to 5 s, each anywhere between
 // half of that and all of it.
-type backoff struct{ next time.Duration }
+type retry struct{ next time.Duration }
 
-func newBackoff() *backoff { return &backoff{next: 50 * time.Millisecond} }
+func newRetry() *retry { return &retry{next: 50 * time.Millisecond} }
 
 // sleep waits for the next retry; false: ctx ended first.
-func (b *backoff) sleep(ctx context.Context) bool {
+func (b *retry) sleep(ctx context.Context) bool {
 	d := b.next/2 + rand.N(b.next/2)
 	b.next = min(2*b.next, 5*time.Second)
 	t := time.NewTimer(d)

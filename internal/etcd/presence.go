@@ -12,11 +12,11 @@ import (
 // lives: the key hangs on the store's lease, so a machine that went away is seen
 // to be gone when that expires, 30 s later by default. It returns ctx's cause.
 func (s *Store) KeepPresence(ctx context.Context, p locksmith.Presence) error {
-	back := newBackoff()
+	back := newRetry()
 	for {
 		l, err := s.announce(ctx, p)
 		if err == nil {
-			back = newBackoff()
+			back = newRetry()
 			select {
 			case <-l.lost:
 				s.log.Debug("presence lapsed, announcing it again", "machine", p.MachineID)
@@ -37,7 +37,7 @@ func (s *Store) announce(ctx context.Context, p locksmith.Presence) (*lease, err
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.txn(ctx, nil, []clientv3.Op{
+	_, err = s.change(ctx, nil, []clientv3.Op{
 		clientv3.OpPut(presenceKey(p.MachineID), mustJSON(p), clientv3.WithLease(l.id)),
 	}, nil)
 	if err != nil {

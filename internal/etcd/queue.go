@@ -29,7 +29,7 @@ func (s *Store) Acquire(ctx context.Context, req locksmith.Request, report func(
 	if err != nil {
 		return locksmith.Slots{}, err
 	}
-	back := newBackoff()
+	back := newRetry()
 	for {
 		start := time.Now()
 		slots, err := a.wait(ctx)
@@ -45,7 +45,7 @@ func (s *Store) Acquire(ctx context.Context, req locksmith.Request, report func(
 		}
 		a.report(err.Error())
 		if time.Since(start) > time.Minute {
-			back = newBackoff() // it worked for a while: this is new trouble
+			back = newRetry() // it worked for a while: this is new trouble
 		}
 		if !back.sleep(ctx) {
 			return a.giveUp(ctx, context.Cause(ctx))
@@ -99,7 +99,7 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) ([]predecessor,
 			els = append(els, clientv3.OpGet(key))
 		}
 		a.joined = true
-		resp, err := a.store.txn(ctx, cmps, then, els)
+		resp, err := a.store.change(ctx, cmps, then, els)
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +154,7 @@ func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id c
 	}
 	if !ours {
 		a.report("another process on this machine waits for a slot already: waiting behind it")
-		_, err := a.watchGone(ctx, foreign.Key, foreign.ModRevision+1)
+		_, err := a.awaitGone(ctx, predecessor{key: foreign.Key, rev: foreign.CreateRevision})
 		return false, err
 	}
 	var cmps []clientv3.Cmp
@@ -170,7 +170,7 @@ func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id c
 			then = append(then, clientv3.OpDelete(string(kv.Key)))
 		}
 	}
-	resp, err := a.store.txn(ctx, cmps, then, nil)
+	resp, err := a.store.change(ctx, cmps, then, nil)
 	if err != nil || !resp.Succeeded || !whole {
 		return false, err
 	}
@@ -182,19 +182,13 @@ func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id c
 // watches one key: the entry right before ours.
 func (a *attempt) reachFront(ctx context.Context, group locksmith.Group, ahead predecessor) error {
 	for {
-		rev, stands, err := a.stands(ctx, ahead)
-		if err != nil {
-			return err
-		}
-		if !stands {
-			if ahead, rev, err = a.look(ctx, group); err != nil {
+		if ahead.key == nil {
+			var err error
+			if ahead, err = a.look(ctx, group); err != nil || ahead.key == nil {
 				return err
 			}
-			if ahead.key == nil {
-				return nil
-			}
 		}
-		gone, err := a.watchGone(ctx, ahead.key, rev+1)
+		gone, err := a.awaitGone(ctx, ahead)
 		if err != nil {
 			return err
 		}
@@ -205,53 +199,25 @@ func (a *attempt) reachFront(ctx context.Context, group locksmith.Group, ahead p
 	}
 }
 
-// stands says whether the predecessor's entry is still the one we know of.
-func (a *attempt) stands(ctx context.Context, p predecessor) (rev int64, ok bool, err error) {
-	if p.key == nil {
-		return 0, false, nil
+// awaitGone returns once the entry is not there any more, with the revision at
+// which it went, 0 if it was gone before.
+//
+// It watches first and reads then: etcd delivers at once to a watch that starts
+// with the present, but only every 100 ms to one that starts in the past, be it
+// by one revision.
+func (a *attempt) awaitGone(ctx context.Context, p predecessor) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, err := a.store.watch(ctx, string(p.key), clientv3.WithFilterPut())
+	if err != nil {
+		return 0, err
 	}
 	resp, err := a.store.get(ctx, string(p.key), clientv3.WithKeysOnly())
 	if err != nil {
-		return 0, false, err
-	}
-	return resp.Header.Revision, len(resp.Kvs) == 1 && resp.Kvs[0].CreateRevision == p.rev, nil
-}
-
-// look finds the youngest entry older than ours. It costs etcd a pass over the
-// queue, so it is not the usual way.
-func (a *attempt) look(ctx context.Context, group locksmith.Group) (p predecessor, rev int64, err error) {
-	resp, err := a.store.get(ctx, queueLevelPrefix(group, a.priority), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
-		clientv3.WithMaxCreateRev(a.place-1), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend), clientv3.WithLimit(1))
-	if err != nil {
-		return p, 0, err
-	}
-	if len(resp.Kvs) > 0 {
-		p = predecessor{key: resp.Kvs[0].Key, rev: resp.Kvs[0].CreateRevision}
-	}
-	return p, resp.Header.Revision, nil
-}
-
-// wasServed says whether the entry that went at revision gone went because its
-// machine got its slot: then it was first, and now we are.
-func (a *attempt) wasServed(ctx context.Context, group locksmith.Group, entry []byte, gone int64) (bool, error) {
-	_, machine, ok := waiterAt(group, entry)
-	if !ok {
-		return false, nil
-	}
-	resp, err := a.store.get(ctx, holderKey(group, machine), clientv3.WithKeysOnly())
-	if err != nil {
-		return false, err
-	}
-	return len(resp.Kvs) == 1 && resp.Kvs[0].CreateRevision == gone, nil
-}
-
-// watchGone returns the revision at which key is deleted.
-func (a *attempt) watchGone(ctx context.Context, key []byte, rev int64) (int64, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	events, err := a.store.watch(ctx, string(key), rev, clientv3.WithFilterPut())
-	if err != nil {
 		return 0, err
+	}
+	if kv := head(resp.Kvs); kv == nil || kv.CreateRevision != p.rev {
+		return 0, nil
 	}
 	for {
 		resp, open := <-events
@@ -266,17 +232,49 @@ func (a *attempt) watchGone(ctx context.Context, key []byte, rev int64) (int64, 
 	}
 }
 
+// look finds the youngest entry older than ours. It costs etcd a pass over the
+// queue, so it is not the usual way.
+func (a *attempt) look(ctx context.Context, group locksmith.Group) (predecessor, error) {
+	resp, err := a.store.get(ctx, queueLevelPrefix(group, a.priority), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		clientv3.WithMaxCreateRev(a.place-1), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortDescend), clientv3.WithLimit(1))
+	if err != nil {
+		return predecessor{}, err
+	}
+	kv := head(resp.Kvs)
+	if kv == nil {
+		return predecessor{}, nil
+	}
+	return predecessor{key: kv.Key, rev: kv.CreateRevision}, nil
+}
+
+// wasServed says whether the entry that went at revision gone went because its
+// machine got its slot: then it was first, and now we are.
+func (a *attempt) wasServed(ctx context.Context, group locksmith.Group, entry []byte, gone int64) (bool, error) {
+	_, machine, ok := waiterAt(group, entry)
+	if !ok || gone == 0 {
+		return false, nil
+	}
+	resp, err := a.store.get(ctx, holderKey(group, machine), clientv3.WithKeysOnly())
+	if err != nil {
+		return false, err
+	}
+	return len(resp.Kvs) == 1 && resp.Kvs[0].CreateRevision == gone, nil
+}
+
 // contend waits, as the first in line everywhere, until there is room in every
 // group and nobody more urgent waits, and takes the slots. It alone watches
 // semaphores, so that a release wakes one machine however many wait.
 func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	changes, err := a.watchChanges(ctx)
+	if err != nil {
+		return locksmith.Slots{}, err
+	}
 	v, _, err := a.read(ctx)
 	if err != nil {
 		return locksmith.Slots{}, err
 	}
-	var changes chan change
 	for {
 		if slots, granted := a.granted(v); granted {
 			return slots, nil
@@ -299,11 +297,6 @@ func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 		case err != nil && !errors.As(err, &full):
 			return locksmith.Slots{}, err
 		}
-		if changes == nil {
-			if changes, err = a.watchChanges(ctx, v.revision+1); err != nil {
-				return locksmith.Slots{}, err
-			}
-		}
 		if v, err = a.next(ctx, v, changes); err != nil {
 			return locksmith.Slots{}, err
 		}
@@ -322,8 +315,8 @@ type change struct {
 }
 
 // watchChanges follows the semaphores of all groups, and the departures from the
-// levels more urgent than ours.
-func (a *attempt) watchChanges(ctx context.Context, rev int64) (chan change, error) {
+// levels more urgent than ours, from now on.
+func (a *attempt) watchChanges(ctx context.Context) (chan change, error) {
 	changes := make(chan change)
 	forward := func(i int, events clientv3.WatchChan, semaphore bool) {
 		send := func(c change) bool {
@@ -352,7 +345,7 @@ func (a *attempt) watchChanges(ctx context.Context, rev int64) (chan change, err
 		}
 	}
 	for i, g := range a.groups {
-		events, err := a.store.watch(ctx, semaphoreKey(g), rev)
+		events, err := a.store.watch(ctx, semaphoreKey(g))
 		if err != nil {
 			return nil, err
 		}
@@ -361,7 +354,7 @@ func (a *attempt) watchChanges(ctx context.Context, rev int64) (chan change, err
 			continue
 		}
 		from, to := urgent(g, a.priority)
-		if events, err = a.store.watch(ctx, from, rev, clientv3.WithRange(to), clientv3.WithFilterPut()); err != nil {
+		if events, err = a.store.watch(ctx, from, clientv3.WithRange(to), clientv3.WithFilterPut()); err != nil {
 			return nil, err
 		}
 		go forward(i, events, false)
@@ -403,23 +396,23 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 	if !a.joined {
 		return locksmith.Slots{}, why
 	}
-	ctx, cancel := a.store.limit(context.WithoutCancel(ctx))
+	// Without its queue entries a grant still under way cannot be carried out
+	// any more, so what is read after that is final.
+	a.leave(ctx)
+	limited, cancel := a.store.limit(context.WithoutCancel(ctx))
 	defer cancel()
-	back := newBackoff()
-	for a.ambiguous {
-		v, _, err := a.read(ctx)
+	for back := newRetry(); a.ambiguous; {
+		v, _, err := a.read(limited)
 		if err == nil {
 			if slots, granted := a.granted(v); granted {
 				return slots, nil
 			}
 			break
 		}
-		if !back.sleep(ctx) {
-			a.store.keep.drop(false)
-			return locksmith.Slots{}, fmt.Errorf("%w; whether a slot was granted meanwhile is not known (%v)", why, a.store.explain(ctx, err))
+		if !back.sleep(limited) {
+			return locksmith.Slots{}, fmt.Errorf("%w; whether a slot was granted meanwhile is not known: %v", why, a.store.explain(ctx, err))
 		}
 	}
-	a.leave(ctx)
 	return locksmith.Slots{}, why
 }
 
@@ -446,7 +439,7 @@ func (a *attempt) leave(ctx context.Context) {
 		then = append(then, clientv3.OpDelete(string(kv.Key)))
 	}
 	if err == nil && len(then) > 0 {
-		_, err = a.store.txn(ctx, cmps, then, nil)
+		_, err = a.store.change(ctx, cmps, then, nil)
 	}
 	if err != nil {
 		a.store.log.Warn("queue not left, giving up its lease", "machine", a.machine, "error", a.store.explain(ctx, err))

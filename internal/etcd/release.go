@@ -63,7 +63,7 @@ func (s *Store) Advance(ctx context.Context, slots locksmith.Slots, phase locksm
 	sent := false
 	err := s.insist(ctx, &sent, func(ctx context.Context) error {
 		sent = true
-		resp, err := s.txn(ctx, cmps, append(slices.Clone(puts), v.ops()...), v.ops())
+		resp, err := s.change(ctx, cmps, append(slices.Clone(puts), v.ops()...), v.ops())
 		if err != nil {
 			return err
 		}
@@ -143,7 +143,7 @@ func (s *Store) remove(ctx context.Context, groups []locksmith.Group, machine st
 			return nil
 		}
 		*sent = true
-		resp, txnErr := s.txn(ctx, cmps, then, v.ops())
+		resp, txnErr := s.change(ctx, cmps, then, v.ops())
 		if txnErr != nil {
 			return txnErr
 		}
@@ -199,7 +199,7 @@ func (s *Store) SetMax(ctx context.Context, group locksmith.Group, n int, actor 
 				return nil
 			}
 			sent = true
-			txn, err := s.txn(ctx, []clientv3.Cmp{gv.unchanged()}, gv.write(sem, historyDoc{
+			txn, err := s.change(ctx, []clientv3.Cmp{gv.unchanged()}, gv.write(sem, historyDoc{
 				Time: time.Now(), Actor: actor, Action: locksmith.ActionSetMax, Outcome: maxOutcome(gv.sem.Max, n),
 			}), []clientv3.Op{clientv3.OpGet(semaphoreKey(group))})
 			if err != nil {

@@ -132,9 +132,9 @@ func (s *Store) readPresence(ctx context.Context, holders []locksmith.HolderStat
 // of it, until ctx ends or changed fails, and returns that cause. Nothing is
 // polled. While etcd is away it waits; changes of that time come as one.
 func (s *Store) WatchStatus(ctx context.Context, group locksmith.Group, changed func(locksmith.GroupStatus) error) error {
-	back := newBackoff()
+	back := newRetry()
 	for {
-		err := s.followStatus(ctx, group, changed, func() { back = newBackoff() })
+		err := s.followStatus(ctx, group, changed, func() { back = newRetry() })
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -160,10 +160,6 @@ func (e *callbackError) Error() string { return e.err.Error() }
 func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed func(locksmith.GroupStatus) error, healthy func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	st, err := s.Status(ctx, group)
-	if err != nil {
-		return err
-	}
 	wake := make(chan struct{}, 1)
 	keys := []string{semaphoreKey(group), holdersPrefix(group), queuePrefix(group), presencePrefix()}
 	failed := make(chan error, len(keys))
@@ -172,7 +168,7 @@ func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed
 		if key == semaphoreKey(group) {
 			opts = nil
 		}
-		events, err := s.watch(ctx, key, st.Revision+1, opts...)
+		events, err := s.watch(ctx, key, opts...)
 		if err != nil {
 			return err
 		}
@@ -191,6 +187,10 @@ func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed
 		}()
 	}
 	for {
+		st, err := s.Status(ctx, group)
+		if err != nil {
+			return err
+		}
 		healthy()
 		if err := changed(st); err != nil {
 			return &callbackError{err}
@@ -199,9 +199,6 @@ func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed
 		case err := <-failed:
 			return err
 		case <-wake:
-		}
-		if st, err = s.Status(ctx, group); err != nil {
-			return err
 		}
 	}
 }

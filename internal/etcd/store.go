@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/grpclog"
 )
 
@@ -54,6 +55,13 @@ type Store struct {
 	own  bool             // Close closes cl
 	keep *leaseKeeper
 }
+
+// reconnect bounds how long a client stays away from an etcd that is back: gRPC
+// itself would go up to two minutes. Its jitter spreads a fleet's reconnects.
+var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 500 * time.Millisecond, Multiplier: 1.6, Jitter: 0.4, MaxDelay: 10 * time.Second},
+	MinConnectTimeout: 5 * time.Second,
+})
 
 var quietGRPC = sync.OnceFunc(func() {
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
@@ -129,7 +137,11 @@ func (s *Store) client() (*clientv3.Client, error) {
 		// refuses pings more often than every 5 s.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
-		DialOptions:          s.cfg.DialOptions,
+		// Reads are repeated for about as long as an election takes; a refused
+		// connection is reported after that and not at the time limit.
+		MaxUnaryRetries:    15,
+		BackoffWaitBetween: 100 * time.Millisecond,
+		DialOptions:          append([]grpc.DialOption{reconnect}, s.cfg.DialOptions...),
 		Logger:               zap.NewNop(), // errors come back with the calls
 	})
 	if err != nil {
@@ -156,6 +168,21 @@ func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []client
 	return cl.Txn(ctx).If(cmps...).Then(then...).Else(els...).Commit()
 }
 
+// change is txn for one that writes: once sent it is not cancelled, only limited,
+// because a cancelled request may be carried out at any later time.
+func (s *Store) change(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (*clientv3.TxnResponse, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	sent := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		sent, cancel = context.WithDeadline(sent, deadline)
+		defer cancel()
+	}
+	return s.txn(sent, cmps, then, els)
+}
+
 // get reads one key or range.
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	cl, err := s.client()
@@ -167,14 +194,17 @@ func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) 
 	return cl.Get(ctx, key, opts...)
 }
 
-// watch follows a key or range from a revision. The watch ends with an error,
-// instead of silence, when the member that serves it loses its leader.
-func (s *Store) watch(ctx context.Context, key string, rev int64, opts ...clientv3.OpOption) (clientv3.WatchChan, error) {
+// watch follows a key or range from now on: it returns once the server has begun
+// to deliver what comes after the reads that came before. The watch ends with an
+// error, instead of silence, when the member that serves it loses its leader.
+func (s *Store) watch(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.WatchChan, error) {
 	cl, err := s.client()
 	if err != nil {
 		return nil, err
 	}
-	return cl.Watch(clientv3.WithRequireLeader(ctx), key, append(opts, clientv3.WithRev(rev))...), nil
+	events := cl.Watch(clientv3.WithRequireLeader(ctx), key, append(opts, clientv3.WithCreatedNotify())...)
+	resp, open := <-events
+	return events, watchErr(ctx, resp, open)
 }
 
 // watchErr is the reason why a watch's channel delivered resp or was closed.
