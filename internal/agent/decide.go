@@ -1,0 +1,303 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// decide says what follows from where the machine is: another phase, an effect, or
+// a time to look again (wakeAt), or nothing until an event comes.
+func (r rules) decide(s state, now time.Time) (state, effect) {
+	if s.op != none {
+		return r.busy(s, now)
+	}
+	switch s.phase {
+	case locksmith.PhaseIdle, locksmith.PhaseWindow, locksmith.PhaseFailed: // have more to do until then
+	default:
+		if now.Before(s.retryAt) && r.mustStop(s, now) == "" {
+			s.wakeAt = r.earlier(s.retryAt, now)
+			return s, effect{}
+		}
+	}
+	switch s.phase {
+	case locksmith.PhaseRecovering:
+		return r.recovering(s, now)
+	case locksmith.PhaseIdle:
+		return r.idle(s, now)
+	case locksmith.PhaseNeeded:
+		return r.deciding(s, now)
+	case locksmith.PhaseWindow:
+		return r.waitWindow(s, now)
+	case locksmith.PhaseQueued: // the wait was granted, or it would be an op
+		return r.enter(s, locksmith.PhaseAcquired, now), effect{}
+	case locksmith.PhaseAcquired:
+		return r.acquired(s, now)
+	case locksmith.PhasePreparing: // prepare is done, or it would be an op
+		return r.enter(s, locksmith.PhaseNotifying, now), effect{}
+	case locksmith.PhaseNotifying:
+		return r.notifying(s, now)
+	case locksmith.PhaseRebooting:
+		return r.rebooting(s, now)
+	case locksmith.PhaseVerifying, locksmith.PhaseFailed:
+		return r.verifying(s, now)
+	case locksmith.PhaseRestoring:
+		if s.prepared {
+			return s, effect{kind: effectRestore}
+		}
+		return r.enterKeeping(s, locksmith.PhaseReleasing, now), effect{}
+	case locksmith.PhaseReleasing:
+		return r.releasing(s, now)
+	}
+	panic(fmt.Sprintf("agent: phase %q has no decision", s.phase))
+}
+
+// busy is for while an effect is carried out. Only the wait in the queue is cut
+// short: everything else ends by itself.
+func (r rules) busy(s state, now time.Time) (state, effect) {
+	if s.op != effectAcquire || s.abandoning {
+		return s, effect{}
+	}
+	if s.needed && r.closed(now) == nil {
+		s.wakeAt = r.closes(now)
+		return s, effect{}
+	}
+	s.abandoning = true
+	return s, effect{kind: effectAbandon}
+}
+
+func (r rules) recovering(s state, now time.Time) (state, effect) {
+	switch {
+	case r.strategy == locksmith.StrategyReboot:
+		s.recovered = true
+		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+	case r.strategy == locksmith.StrategyBestEffort && !s.decided:
+		return s, effect{kind: effectDecide}
+	case r.strategy == locksmith.StrategyBestEffort && !s.useLock:
+		// Without etcd nothing is to be found; should it be started later, the
+		// question comes up again.
+		s.decided, s.findAt = false, now.Add(recheckLock)
+		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+	}
+	s.useLock = true
+	return s, effect{kind: effectFind}
+}
+
+func (r rules) idle(s state, now time.Time) (state, effect) {
+	switch {
+	case s.needed && now.Before(s.retryAt):
+		s.wakeAt = s.retryAt
+	case s.needed:
+		return r.enter(s, locksmith.PhaseNeeded, now), effect{}
+	case !s.recovered && now.Before(s.findAt):
+		s.wakeAt = s.findAt
+	case !s.recovered:
+		return r.enter(s, locksmith.PhaseRecovering, now), effect{}
+	}
+	return s, effect{}
+}
+
+// deciding settles, for best-effort, whether this reboot takes a slot.
+func (r rules) deciding(s state, now time.Time) (state, effect) {
+	switch {
+	case !s.needed:
+		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+	case r.strategy == locksmith.StrategyBestEffort && !s.decided:
+		return s, effect{kind: effectDecide}
+	case r.strategy == locksmith.StrategyReboot:
+		s.useLock = false
+	case r.strategy == locksmith.StrategyEtcdLock:
+		s.useLock = true
+	}
+	if s.useLock && !s.recovered {
+		return r.enter(s, locksmith.PhaseRecovering, now), effect{}
+	}
+	return r.enter(s, locksmith.PhaseWindow, now), effect{}
+}
+
+func (r rules) waitWindow(s state, now time.Time) (state, effect) {
+	switch {
+	case !s.needed:
+		s.decided = false
+		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+	case r.closed(now) != nil:
+		s.checked = false
+		opens, _ := r.window.Next(now)
+		s.waiting, s.wakeAt = "window opens "+opens.Format("Mon 2006-01-02 15:04 MST"), opens
+		return s, effect{}
+	case now.Before(s.retryAt):
+		s.wakeAt = r.earlier(s.retryAt, now)
+		return s, effect{}
+	case !s.checked:
+		return s, effect{kind: effectCheck}
+	case s.useLock:
+		return r.enter(s, locksmith.PhaseQueued, now), effect{kind: effectAcquire}
+	}
+	return r.enter(s, locksmith.PhaseAcquired, now), effect{}
+}
+
+// mustStop says why a reboot that is under way must not go on, "" if it may.
+func (r rules) mustStop(s state, now time.Time) string {
+	switch s.phase {
+	case locksmith.PhaseAcquired, locksmith.PhaseNotifying, locksmith.PhaseRebooting:
+	default:
+		return ""
+	}
+	switch {
+	case !s.accepted.IsZero():
+		return "" // the machine is going down
+	case !s.needed && s.needKnown:
+		return "no reboot is needed any more"
+	case !s.needed && s.phase != locksmith.PhaseAcquired: // there the resumed wait a while
+		return "whether a reboot is still needed is not known"
+	case r.closed(now) != nil:
+		return "the window closed"
+	case s.useLock && !s.held:
+		return "the slot was taken away"
+	}
+	return ""
+}
+
+func (r rules) acquired(s state, now time.Time) (state, effect) {
+	if why := r.mustStop(s, now); why != "" {
+		return r.abort(s, now, why), effect{}
+	}
+	if s.held && !r.sameGroups(s) {
+		return r.abort(s, now, "the groups have changed"), effect{}
+	}
+	if !s.needed { // resumed, and the triggers have not answered yet
+		if until := s.resumed.Add(resumeWait); now.Before(until) {
+			s.waiting, s.wakeAt = "for the triggers to say whether the reboot is still needed", r.earlier(until, now)
+			return s, effect{}
+		}
+		return r.abort(s, now, "no trigger says that a reboot is needed"), effect{}
+	}
+	s = r.enter(s, locksmith.PhasePreparing, now)
+	s.prepared = true // intent first: whatever part of it runs has to be undone
+	return s, effect{kind: effectPrepare}
+}
+
+func (r rules) notifying(s state, now time.Time) (state, effect) {
+	if why := r.mustStop(s, now); why != "" {
+		return r.abort(s, now, why), effect{}
+	}
+	rebootNow := func() (state, effect) { return r.enter(s, locksmith.PhaseRebooting, now), effect{} }
+	switch {
+	case r.loginDelay == 0:
+		return rebootNow()
+	case !s.listed:
+		return s, effect{kind: effectSessions}
+	case len(s.sessions) == 0:
+		return rebootNow()
+	}
+	if s.delayUntil.IsZero() {
+		s.delayUntil = now.Add(r.loginDelay)
+	}
+	left := s.delayUntil.Sub(now)
+	if left <= 0 {
+		return rebootNow()
+	}
+	if fresh := s.untold(); len(fresh) > 0 {
+		for _, f := range fresh {
+			s.told = append(s.told, f.ID)
+		}
+		return s, effect{kind: effectTell, sessions: fresh, message: rebootMessage(left, s.reason)}
+	}
+	if s.held && !s.published {
+		s.published = true
+		return s, effect{kind: effectPublish, phase: locksmith.PhaseNotifying, message: s.reason}
+	}
+	if s.waiting == "" {
+		s.waiting = fmt.Sprintf("users are logged in, reboot at %s", s.delayUntil.Format(time.TimeOnly))
+	}
+	s.wakeAt = r.earlier(s.delayUntil, now)
+	return s, effect{}
+}
+
+// untold is the sessions that have not had the message.
+func (s state) untold() []Session {
+	return slices.DeleteFunc(slices.Clone(s.sessions), func(x Session) bool { return slices.Contains(s.told, x.ID) })
+}
+
+func rebootMessage(left time.Duration, reason string) string {
+	if reason != "" {
+		reason = " (" + reason + ")"
+	}
+	return fmt.Sprintf("This machine will reboot in %v%s.", left.Round(time.Second), reason)
+}
+
+// rebooting makes the call, after everything was checked once more: the site's
+// checks, the slots in the store, and with mustStop, at the same instant as the
+// call, the window and the need.
+func (r rules) rebooting(s state, now time.Time) (state, effect) {
+	if why := r.mustStop(s, now); why != "" {
+		return r.abort(s, now, why), effect{}
+	}
+	switch {
+	case !s.accepted.IsZero():
+		if until := s.accepted.Add(r.rebootGrace); now.Before(until) {
+			s.waiting, s.wakeAt = "for the machine to go down", until
+			return s, effect{}
+		}
+		return r.notRebooted(s, now, fmt.Sprintf("the reboot was accepted but did not happen within %v", r.rebootGrace)), effect{}
+	case !s.checked:
+		return s, effect{kind: effectCheck}
+	case s.useLock && !s.confirmed:
+		return s, effect{kind: effectConfirm, phase: locksmith.PhaseRebooting, message: s.reason}
+	}
+	return s, effect{kind: effectReboot}
+}
+
+func (r rules) verifying(s state, now time.Time) (state, effect) {
+	if s.phase == locksmith.PhaseFailed && s.held && !s.published {
+		s.published = true
+		return s, effect{kind: effectPublish, phase: locksmith.PhaseFailed, message: s.failure}
+	}
+	if now.Before(s.retryAt) {
+		s.wakeAt = s.retryAt
+		return s, effect{}
+	}
+	return s, effect{kind: effectVerify}
+}
+
+func (r rules) releasing(s state, now time.Time) (state, effect) {
+	if s.held {
+		return s, effect{kind: effectRelease, result: locksmith.Result{Outcome: s.outcome, Down: s.down}}
+	}
+	aborted, why := s.outcome != "rebooted", s.waiting
+	s.outcome, s.down, s.decided, s.resumed = "", 0, false, time.Time{}
+	if !aborted || !s.needed {
+		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+	}
+	s = r.enter(s, locksmith.PhaseIdle, now)
+	// A pause, or a machine that cannot reboot would take slot after slot.
+	s.waiting, s.retryAt = why, now.Add(afterAbort)
+	return s, effect{}
+}
+
+// enterKeeping is enter for the steps of giving up, which still say why.
+func (r rules) enterKeeping(s state, phase locksmith.Phase, now time.Time) state {
+	why := s.waiting
+	s = r.enter(s, phase, now)
+	s.waiting = why
+	return s
+}
+
+// closes is when the window that contains now ends; zero without a window.
+func (r rules) closes(now time.Time) time.Time {
+	if r.window == nil {
+		return time.Time{}
+	}
+	_, end := r.window.Next(now)
+	return end
+}
+
+// earlier is t or the end of the present window, whichever comes first.
+func (r rules) earlier(t, now time.Time) time.Time {
+	if end := r.closes(now); !end.IsZero() && end.Before(t) {
+		return end
+	}
+	return t
+}

@@ -1,0 +1,373 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// Agent is the loop around step: it feeds it events and carries out effects, one
+// at a time.
+type Agent struct {
+	cfg    Config
+	log    *slog.Logger
+	events chan event
+	wg     sync.WaitGroup // what runs for the loop
+
+	mu     sync.Mutex
+	status Status
+}
+
+// New checks cfg and returns an agent that Run sets going.
+func New(cfg Config) (*Agent, error) {
+	if cfg.RebootGrace == 0 {
+		cfg.RebootGrace = DefaultRebootGrace
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: cfg, log: cfg.Log.With("machine", cfg.MachineID), events: make(chan event)}
+	a.status = a.describe(start(time.Now()), nil)
+	return a, nil
+}
+
+// Status is what the agent says of itself at this moment.
+func (a *Agent) Status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.status
+	s.Triggers = maps.Clone(s.Triggers)
+	return s
+}
+
+// Run goes through the machine's cycles until ctx ends, and returns its cause
+// once everything it started has stopped. A queue it waits in is left; slots it
+// holds stay held, for the next Run to find.
+func (a *Agent) Run(ctx context.Context) error {
+	runCtx, cancel := context.WithCancelCause(ctx)
+	defer a.wg.Wait()
+	defer cancel(context.Canceled)
+	l := &loop{Agent: a, ctx: runCtx, needs: make(map[string]Need)}
+	l.rules = rules{
+		bootID: a.cfg.BootID, groups: a.cfg.Groups, strategy: a.cfg.Strategy, window: a.cfg.Window,
+		loginDelay: a.cfg.LoginDelay, rebootGrace: a.cfg.RebootGrace,
+		jitter: func(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) },
+	}
+	for _, t := range a.cfg.Triggers {
+		a.wg.Go(func() { l.watchTrigger(runCtx, t) })
+	}
+	return l.run()
+}
+
+// loop is what one Run has at hand. Only its own goroutine touches it, but for
+// post and what effects read.
+type loop struct {
+	*Agent
+	ctx   context.Context
+	rules rules
+	state state
+	needs map[string]Need
+
+	endWait      context.CancelCauseFunc // of the wait in the queue
+	endSessions  context.CancelFunc      // of following log-ins; nil: not followed
+	wake         *time.Timer
+	reportedWait string // what the wait in the queue reports, "" if all is well
+	coordinator  string // as last published
+}
+
+// evReport is what a wait in the queue says of itself.
+type evReport struct{ text string }
+
+// evAnswer is a trigger's answer.
+type evAnswer struct{ need Need }
+
+func (l *loop) run() error {
+	l.state = start(time.Now())
+	l.wake = time.NewTimer(time.Hour)
+	defer l.wake.Stop()
+	l.handle(evTick{})
+	for {
+		select {
+		case <-l.ctx.Done():
+			return context.Cause(l.ctx)
+		case <-l.wake.C:
+			l.handle(evTick{})
+		case ev := <-l.events:
+			l.handle(ev)
+		}
+	}
+}
+
+// post hands an event to the loop, or drops it when the loop has ended.
+func (l *loop) post(ev event) {
+	select {
+	case l.events <- ev:
+	case <-l.ctx.Done():
+	}
+}
+
+func (l *loop) handle(ev event) {
+	switch e := ev.(type) {
+	case evReport:
+		l.reportedWait = e.text
+		ev = evTick{}
+	case evAnswer:
+		l.needs[e.need.Trigger] = e.need
+		ev = l.combine()
+	}
+	before := l.state
+	now := time.Now()
+	var effects []effect
+	l.state, effects = l.rules.step(l.state, ev, now)
+	if l.state.phase != locksmith.PhaseQueued {
+		l.reportedWait = ""
+	}
+	l.followSessions()
+	l.tellCoordinator()
+	l.publish(before)
+	for _, e := range effects {
+		l.carryOut(e)
+	}
+	l.wake.Stop()
+	if at := l.state.wakeAt; !at.IsZero() {
+		l.wake.Reset(time.Until(at))
+	}
+}
+
+// combine is the answer of all triggers together: needed if one says so, known if
+// one does or none fails.
+func (l *loop) combine() evNeed {
+	ev := evNeed{known: len(l.needs) == len(l.cfg.Triggers)}
+	var reasons []string
+	for _, name := range slices.Sorted(maps.Keys(l.needs)) {
+		switch n := l.needs[name]; {
+		case n.Err != nil:
+			ev.known = false
+		case n.Needed:
+			ev.needed = true
+			reasons = append(reasons, n.Reason)
+		}
+	}
+	ev.known = ev.known || ev.needed
+	ev.reason = strings.Join(reasons, "; ")
+	return ev
+}
+
+// watchTrigger follows one trigger. Whatever makes it return is an answer with an
+// error, and it is started again.
+func (l *loop) watchTrigger(ctx context.Context, t Trigger) {
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		err := t.Watch(ctx, func(n Need) {
+			n.Trigger = t.Name()
+			l.post(evAnswer{n})
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		l.post(evAnswer{Need{Trigger: t.Name(), Err: fmt.Errorf("the trigger ended: %v", err)}})
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// followSessions is told of log-ins and log-outs while users are given time.
+func (l *loop) followSessions() {
+	notifying := l.state.phase == locksmith.PhaseNotifying
+	switch {
+	case notifying && l.endSessions == nil:
+		ctx, cancel := context.WithCancel(l.ctx)
+		l.endSessions = cancel
+		l.wg.Go(func() {
+			if err := l.cfg.Machine.SessionChanges(ctx, func() { l.post(evSessionsChanged{}) }); err != nil && ctx.Err() == nil {
+				l.log.Warn("log-ins are not followed", "error", err)
+			}
+		})
+	case !notifying && l.endSessions != nil:
+		l.endSessions()
+		l.endSessions = nil
+	}
+}
+
+// tellCoordinator keeps coordinator.conf true.
+func (l *loop) tellCoordinator() {
+	if l.cfg.Coordinator == nil {
+		return
+	}
+	state := CoordinatorRunning
+	switch l.state.phase {
+	case locksmith.PhaseRecovering:
+		state = CoordinatorStarting
+	case locksmith.PhaseAcquired, locksmith.PhasePreparing, locksmith.PhaseNotifying:
+		state = CoordinatorPlanned
+	case locksmith.PhaseRebooting:
+		state = CoordinatorRebooting
+	}
+	if state == l.coordinator {
+		return
+	}
+	if err := l.cfg.Coordinator.SetState(state); err != nil {
+		l.log.Warn("the update engine was not told", "state", state, "error", err)
+		return
+	}
+	l.coordinator = state
+}
+
+// publish makes the state visible: in Status, to OnChange, and in the log.
+func (l *loop) publish(before state) {
+	status := l.describe(l.state, l.needs)
+	if l.reportedWait != "" {
+		status.Waiting = l.reportedWait
+	}
+	if l.state.phase != before.phase {
+		attrs := []any{"phase", status.Phase, "from", before.phase}
+		if status.Needed {
+			attrs = append(attrs, "reason", status.Reason)
+		}
+		if l.state.phase == locksmith.PhaseReleasing {
+			attrs = append(attrs, "outcome", l.state.outcome)
+		}
+		l.log.Info("phase", attrs...)
+	}
+	l.mu.Lock()
+	waiting := status.Waiting != "" && status.Waiting != l.status.Waiting
+	l.status = status
+	l.mu.Unlock()
+	if waiting {
+		l.log.Info("waiting", "phase", status.Phase, "for", status.Waiting)
+	}
+	if l.cfg.OnChange != nil {
+		l.cfg.OnChange(status)
+	}
+}
+
+func (a *Agent) describe(s state, needs map[string]Need) Status {
+	st := Status{
+		MachineID: a.cfg.MachineID, Hostname: a.cfg.Hostname, BootID: a.cfg.BootID,
+		Groups: a.cfg.Groups, Strategy: a.cfg.Strategy,
+		Phase: s.phase, Since: s.since, Needed: s.needed, Waiting: s.waiting, Held: s.held,
+	}
+	if s.needed {
+		st.Reason = s.reason
+	}
+	for name, n := range needs {
+		if st.Triggers == nil {
+			st.Triggers = make(map[string]string)
+		}
+		switch {
+		case n.Err != nil:
+			st.Triggers[name] = "error: " + n.Err.Error()
+		case n.Needed:
+			st.Triggers[name] = "needed: " + n.Reason
+		default:
+			st.Triggers[name] = "not needed"
+		}
+	}
+	return st
+}
+
+// carryOut starts an effect. Its event comes when it has ended.
+func (l *loop) carryOut(e effect) {
+	s := l.state
+	run := func(do func(context.Context) event) {
+		l.wg.Go(func() { l.post(do(l.ctx)) })
+	}
+	step := func(do func(Steps) func(context.Context) error) {
+		run(func(ctx context.Context) event {
+			if l.cfg.Steps == nil {
+				return evDone{}
+			}
+			return evDone{do(l.cfg.Steps)(ctx)}
+		})
+	}
+	switch e.kind {
+	case effectFind:
+		run(func(ctx context.Context) event {
+			slots, err := l.cfg.Lock.Find(ctx, l.cfg.MachineID, l.cfg.Groups)
+			return evFound{slots, err}
+		})
+	case effectDecide:
+		run(func(ctx context.Context) event {
+			use, err := l.cfg.UseLock(ctx)
+			return evDecided{use, err}
+		})
+	case effectAcquire:
+		ctx, cancel := context.WithCancelCause(l.ctx)
+		l.endWait = cancel
+		l.wg.Go(func() { l.post(l.acquire(ctx, s.reason)) })
+	case effectAbandon:
+		l.endWait(errAbandoned)
+	case effectCheck:
+		step(func(st Steps) func(context.Context) error { return st.Check })
+	case effectPrepare:
+		step(func(st Steps) func(context.Context) error { return st.Prepare })
+	case effectVerify:
+		step(func(st Steps) func(context.Context) error { return st.Verify })
+	case effectRestore:
+		step(func(st Steps) func(context.Context) error { return st.Restore })
+	case effectSessions:
+		run(func(ctx context.Context) event {
+			sessions, err := l.cfg.Machine.Sessions(ctx)
+			return evListed{sessions, err}
+		})
+	case effectTell:
+		run(func(ctx context.Context) event {
+			if err := l.cfg.Machine.Tell(ctx, e.sessions, e.message); err != nil {
+				l.log.Warn("not everybody could be told", "error", err)
+			}
+			return evDone{}
+		})
+	case effectPublish, effectConfirm:
+		run(func(ctx context.Context) event {
+			slots, err := l.cfg.Lock.Advance(ctx, s.slots, e.phase, e.message)
+			return evAdvanced{slots, err}
+		})
+	case effectReboot:
+		run(func(ctx context.Context) event { return evDone{l.reboot(ctx)} })
+	case effectRelease:
+		run(func(ctx context.Context) event {
+			e.result.Actor = locksmith.ByAgent
+			return evDone{l.cfg.Lock.Release(ctx, s.slots, e.result)}
+		})
+	default:
+		panic(fmt.Sprintf("agent: no way to carry out %q", e.kind))
+	}
+}
+
+func (l *loop) acquire(ctx context.Context, reason string) event {
+	slots, err := l.cfg.Lock.Acquire(ctx, locksmith.Request{
+		Groups: l.cfg.Groups, MachineID: l.cfg.MachineID, Hostname: l.cfg.Hostname, BootID: l.cfg.BootID,
+		By: locksmith.ByAgent, Reason: reason, Priority: l.cfg.Priority, Resume: true,
+	}, func(text string) { l.post(evReport{text}) })
+	if err == nil {
+		return evGranted{slots}
+	}
+	if errors.Is(context.Cause(ctx), errAbandoned) {
+		err = fmt.Errorf("%w: %v", errAbandoned, err)
+	}
+	return evDone{err}
+}
+
+// reboot makes the call. The window is looked at once more: between the decision
+// and this goroutine a suspended machine may have slept.
+func (l *loop) reboot(ctx context.Context) error {
+	if err := l.rules.closed(time.Now()); err != nil {
+		return err
+	}
+	l.log.Info("rebooting", "boot_id", l.cfg.BootID)
+	return l.cfg.Machine.Reboot(ctx)
+}
