@@ -76,6 +76,9 @@ func ParseSemaphore(doc []byte) (s Semaphore, faults []string, err error) {
 		s.Holders = []string{}
 	}
 	s.Semaphore = s.Max - len(s.Holders)
+	if s.Semaphore > s.Max { // it wrapped around, and would grant slots that are not there
+		return Semaphore{}, nil, fmt.Errorf("not a semaphore: max is out of range: %d", s.Max)
+	}
 	if s.Semaphore != *raw.Semaphore {
 		faults = append(faults, fmt.Sprintf("semaphore is %d, but max %d less %d holders is %d",
 			*raw.Semaphore, s.Max, len(s.Holders), s.Semaphore))
