@@ -108,7 +108,7 @@ func (s *Server) needReboot(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := s.Request(reason); err != nil {
-		s.log().Error("a request for a reboot could not be noted", "err", err)
+		s.log().Error("a request for a reboot could not be noted", "error", err)
 		fail(w, http.StatusInternalServerError, err)
 		return
 	}
@@ -118,7 +118,7 @@ func (s *Server) needReboot(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) cancelReboot(w http.ResponseWriter, r *http.Request) {
 	if err := s.Cancel(); err != nil {
-		s.log().Error("a request for a reboot could not be taken back", "err", err)
+		s.log().Error("a request for a reboot could not be taken back", "error", err)
 		fail(w, http.StatusInternalServerError, err)
 		return
 	}
