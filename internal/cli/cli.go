@@ -170,7 +170,8 @@ func (a *app) action(maxArgs int, run func(context.Context, *call) error) cli.Ac
 			err = run(ctx, c)
 		}
 		var usage *options.UsageError
-		if errors.As(err, &usage) {
+		var where *misuse
+		if errors.As(err, &usage) && !errors.As(err, &where) {
 			return &misuse{err, cmd}
 		}
 		return err

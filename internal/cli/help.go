@@ -32,11 +32,10 @@ func (a *app) help() *cli.Command {
 // unknownCommand reports a word that is no command below cmd.
 func (a *app) unknownCommand(cmd *cli.Command, name string) error {
 	var known []string
-	for _, c := range cmd.VisibleCommands() {
-		known = append(known, c.Name)
-	}
-	if cmd == cmd.Root() {
-		known = append(known, "help") // which the library never counts as visible
+	for _, c := range cmd.Commands {
+		if !c.Hidden {
+			known = append(known, c.Name)
+		}
 	}
 	return &misuse{options.Usagef("unknown command %q%s", name, options.DidYouMean(name, known, "")), cmd}
 }
@@ -63,6 +62,8 @@ fish:
 	a.adopt(c)
 	for _, shell := range c.Commands {
 		shell.Usage = "print the completion script for " + shell.Name
+		script := shell.Action
+		shell.Action = a.action(0, func(ctx context.Context, run *call) error { return script(ctx, run.cmd) })
 		a.adopt(shell)
 	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
@@ -16,7 +17,7 @@ type statusDoc struct {
 	Available int         `json:"available"`
 	Max       int         `json:"max"`
 	Holders   []holderDoc `json:"holders"`
-	Queue     []waiterDoc `json:"queue,omitempty"` // only in the long form
+	Queue     []waiterDoc `json:"queue,omitzero"` // only in the long form, there also where empty
 	Faults    []string    `json:"faults,omitempty"`
 }
 
@@ -79,6 +80,9 @@ func (c *call) statusJSON(s locksmith.GroupStatus, long, indent bool) (string, e
 		}
 		doc.Holders = append(doc.Holders, d)
 	}
+	if long {
+		doc.Queue = []waiterDoc{}
+	}
 	for i, w := range s.Queue {
 		doc.Queue = append(doc.Queue, waiterDoc{Position: i + 1, Priority: w.Priority, MachineID: w.MachineID,
 			Hostname: w.Hostname, Since: stamp(w.Since), WaitedSeconds: secondsSince(w.Since, now), By: w.By,
@@ -88,12 +92,14 @@ func (c *call) statusJSON(s locksmith.GroupStatus, long, indent bool) (string, e
 }
 
 func encode(doc any, indent bool) (string, error) {
-	if !indent {
-		b, err := json.Marshal(doc)
-		return string(b) + "\n", err
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // this goes to people and jq, not into a page
+	if indent {
+		enc.SetIndent("", "  ")
 	}
-	b, err := json.MarshalIndent(doc, "", "  ")
-	return string(b) + "\n", err
+	err := enc.Encode(doc)
+	return b.String(), err
 }
 
 func stamp(unix int64) string {

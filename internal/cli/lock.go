@@ -84,8 +84,12 @@ func (c *call) request(machine string, own bool, by string) (locksmith.Request, 
 func (c *call) acquire(ctx context.Context, store Store, req locksmith.Request) (locksmith.Slots, error) {
 	waiting, stop := interruptible(ctx)
 	defer stop()
+	said := ""
 	slots, err := store.Acquire(waiting, req, func(what string) {
-		fmt.Fprintf(c.stderr, "Waiting: %s\n", oneLine(what))
+		if what = oneLine(what); what != "" && what != said {
+			fmt.Fprintf(c.stderr, "Waiting: %s\n", what)
+		}
+		said = what
 	})
 	var signal *interrupted
 	if !errors.As(context.Cause(waiting), &signal) {

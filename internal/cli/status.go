@@ -95,8 +95,7 @@ func read(ctx context.Context, store Store, group locksmith.Group, long bool) (l
 
 func (c *call) warnFaults(s locksmith.GroupStatus) {
 	if len(s.Faults) > 0 {
-		c.warn("the stored semaphore of the %s is inconsistent (%s); its next change mends it",
-			groupName(s.Group), strings.Join(s.Faults, "; "))
+		c.warn("what is stored of the %s is inconsistent: %s", groupName(s.Group), strings.Join(s.Faults, "; "))
 	}
 }
 
@@ -155,8 +154,11 @@ func (c *call) holdersTable(s locksmith.GroupStatus) string {
 		return ""
 	}
 	text := t.String()
+	if len(gone) > 0 {
+		text += "\n"
+	}
 	for _, id := range gone {
-		text += fmt.Sprintf("\n%s does not answer. A reboot takes its time; if it is down for good: %s\n",
+		text += fmt.Sprintf("No word from %s: it may be on its way back. If it is down for good: %s\n",
 			oneLine(id), c.unlockCommand(s.Group, id))
 	}
 	return text

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -42,7 +43,7 @@ func PrintHelp(w io.Writer, cmd *cli.Command) {
 	if text := DescriptionText(cmd); text != "" {
 		fmt.Fprintf(w, "\n%s\n", text)
 	}
-	printCommands(w, cmd.VisibleCommands())
+	printCommands(w, visible(cmd))
 	prefix := ""
 	if cmd == root {
 		prefix = Prefix(root.Name)
@@ -56,10 +57,16 @@ func PrintHelp(w io.Writer, cmd *cli.Command) {
 	switch {
 	case cmd != root:
 		fmt.Fprintf(w, "\nOptions of every command: %s help\n", root.Name)
-	case len(cmd.VisibleCommands()) > 0:
+	case len(visible(cmd)) > 0:
 		fmt.Fprintf(w, "\nOptions may stand before or after the command, with one dash or two.\n"+
 			"More about a command: %s help COMMAND\n", root.Name)
 	}
+}
+
+// visible is the commands below cmd to show. The library's own list leaves any
+// command named help out.
+func visible(cmd *cli.Command) []*cli.Command {
+	return slices.DeleteFunc(slices.Clone(cmd.Commands), func(c *cli.Command) bool { return c.Hidden })
 }
 
 func printCommands(w io.Writer, commands []*cli.Command) {
@@ -91,7 +98,7 @@ func UsageLine(cmd *cli.Command) string {
 	switch {
 	case cmd.ArgsUsage != "":
 		line += " " + cmd.ArgsUsage
-	case len(cmd.VisibleCommands()) > 0:
+	case len(visible(cmd)) > 0:
 		line += " COMMAND"
 	}
 	return line

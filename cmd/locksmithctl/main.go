@@ -1,0 +1,48 @@
+// Command locksmithctl lets an administrator watch and steer the reboots of a
+// fleet. Its commands are in internal/cli; here they meet etcd, the daemon's
+// control socket and logind.
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"github.com/locksmith-reboot/locksmith/internal/bus"
+	"github.com/locksmith-reboot/locksmith/internal/cli"
+	"github.com/locksmith-reboot/locksmith/internal/control"
+	"github.com/locksmith-reboot/locksmith/internal/etcd"
+	"github.com/locksmith-reboot/locksmith/internal/login1"
+	"github.com/locksmith-reboot/locksmith/internal/options"
+)
+
+func main() {
+	os.Exit(cli.Run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr, cli.Deps{
+		Open:   open,
+		Daemon: control.Client{},
+		Reboot: reboot,
+	}))
+}
+
+func open(o options.Etcd, log *slog.Logger) (cli.Store, error) {
+	s, err := etcd.Dial(etcd.Config{
+		Endpoints: o.Endpoints,
+		CAFile:    o.CAFile,
+		CertFile:  o.CertFile,
+		KeyFile:   o.KeyFile,
+		Username:  o.Username,
+		Password:  o.Password,
+		Timeout:   o.Timeout,
+		Log:       log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func reboot(ctx context.Context) error {
+	b := bus.New("", slog.New(slog.DiscardHandler))
+	defer b.Close()
+	return login1.New(b).Reboot(ctx)
+}
