@@ -171,8 +171,17 @@ func (s *Store) probe(endpoint string) (why string, passing bool) {
 		if why := s.probeTLS(conn, u.Hostname()); why != "" {
 			return why, false
 		}
+	} else if speaksTLS(conn) {
+		return "speaks TLS: use https://" + u.Host, false
 	}
 	return fmt.Sprintf("accepts connections but did not answer within %v (lost quorum, overload, or not etcd's client port)", s.cfg.Timeout), true
+}
+
+// speaksTLS says whether a TLS server is at the other end of conn. Nothing is told
+// to it, so it is not verified.
+func speaksTLS(conn net.Conn) bool {
+	err := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}).Handshake()
+	return err == nil || strings.Contains(err.Error(), "remote error: tls")
 }
 
 // probeTLS says what is wrong with the certificates of either side, "" if
@@ -191,12 +200,15 @@ func (s *Store) probeTLS(conn net.Conn, host string) string {
 		// after the handshake; one that is content sends its settings.
 		_, err = c.Read(make([]byte, 1))
 	}
+	var record tls.RecordHeaderError
 	var unknown x509.UnknownAuthorityError
 	var verify *tls.CertificateVerificationError
 	var timeout net.Error
 	switch {
 	case err == nil, errors.As(err, &timeout) && timeout.Timeout():
 		return ""
+	case errors.As(err, &record):
+		return "does not speak TLS: use http://"
 	case errors.As(err, &unknown):
 		return "has a certificate of an authority that is not trusted: check the etcd CA file"
 	case errors.As(err, &verify):

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -19,15 +18,16 @@ type lease struct {
 // presence alike: an idle agent sends nothing but its keep-alives.
 type leaseKeeper struct {
 	store *Store
-	mu    sync.Mutex
+	mu    gate
 	cur   *lease // nil: none yet, or lost
-	wg    sync.WaitGroup
 }
 
 // get returns the lease, and asks for one where there is none.
 func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	if err := k.mu.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer k.mu.leave()
 	if k.cur != nil {
 		select {
 		case <-k.cur.lost:
@@ -36,12 +36,12 @@ func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
 			return k.cur, nil
 		}
 	}
-	cl, err := k.store.client()
+	limited, cancel := k.store.limit(ctx)
+	defer cancel()
+	cl, err := k.store.client(limited)
 	if err != nil {
 		return nil, err
 	}
-	limited, cancel := k.store.limit(ctx)
-	defer cancel()
 	granted, err := cl.Grant(limited, max(1, int64(k.store.cfg.LeaseTTL/time.Second)))
 	if err != nil {
 		return nil, err
@@ -54,12 +54,12 @@ func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
 	}
 	l := &lease{id: granted.ID, lost: make(chan struct{}), stop: stop}
 	k.cur = l
-	k.wg.Go(func() {
-		defer stop()
+	go func() {
 		defer close(l.lost)
+		defer stop()
 		for range alive { // closed when the lease has expired or was revoked
 		}
-	})
+	}()
 	return l, nil
 }
 
@@ -79,21 +79,23 @@ func (l *lease) bind(ctx context.Context) (context.Context, context.CancelFunc) 
 // drop ends the lease and with it all that hangs on it: at once where revoke is
 // set and etcd answers, else when it expires.
 func (k *leaseKeeper) drop(revoke bool) {
-	k.mu.Lock()
+	if k.mu.enter(context.Background()) != nil {
+		return
+	}
 	l := k.cur
 	k.cur = nil
-	k.mu.Unlock()
+	k.mu.leave()
 	if l == nil {
 		return
 	}
 	l.stop()
-	k.wg.Wait()
+	<-l.lost
 	if !revoke {
 		return
 	}
-	if cl, err := k.store.client(); err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), min(k.store.cfg.Timeout, 3*time.Second))
-		defer cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), min(k.store.cfg.Timeout, 3*time.Second))
+	defer cancel()
+	if cl, err := k.store.client(ctx); err == nil {
 		if _, err := cl.Revoke(ctx, l.id); err != nil {
 			k.store.log.Debug("lease not revoked, it will expire", "error", err)
 		}

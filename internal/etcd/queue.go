@@ -98,8 +98,7 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) ([]predecessor,
 				clientv3.OpPut(tailKey(g, a.priority), a.machine, clientv3.WithPrevKV()))
 			els = append(els, clientv3.OpGet(key))
 		}
-		a.joined = true
-		resp, err := a.store.change(ctx, cmps, then, els)
+		resp, err := a.enqueue(ctx, cmps, then, els)
 		if err != nil {
 			return nil, err
 		}
@@ -122,6 +121,20 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) ([]predecessor,
 			return ahead, err
 		}
 	}
+}
+
+// enqueue is a change that makes entries. It is waited for beyond the end of ctx:
+// what is carried out after the queue was left would stay in it.
+func (a *attempt) enqueue(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (*clientv3.TxnResponse, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	a.joined, a.unsettled = true, true
+	resp, err := a.store.change(context.WithoutCancel(ctx), cmps, then, els)
+	if err == nil {
+		a.unsettled = false
+	}
+	return resp, err
 }
 
 func (a *attempt) entry() string {
@@ -170,7 +183,7 @@ func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id c
 			then = append(then, clientv3.OpDelete(string(kv.Key)))
 		}
 	}
-	resp, err := a.store.change(ctx, cmps, then, nil)
+	resp, err := a.enqueue(ctx, cmps, then, nil)
 	if err != nil || !resp.Succeeded || !whole {
 		return false, err
 	}
@@ -416,8 +429,9 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 	return locksmith.Slots{}, why
 }
 
-// leave takes our entries out of the queues. Where that fails the lease is given
-// up, so that nobody waits behind us for longer than it lasts.
+// leave takes our entries out of the queues. Where that fails, or where a join may
+// yet be carried out, the lease is given up, so that nobody waits behind us for
+// longer than it lasts.
 func (a *attempt) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.store.cfg.Timeout, 3*time.Second))
 	defer cancel()
@@ -444,5 +458,7 @@ func (a *attempt) leave(ctx context.Context) {
 	if err != nil {
 		a.store.log.Warn("queue not left, giving up its lease", "machine", a.machine, "error", a.store.explain(ctx, err))
 		a.store.keep.drop(false)
+	} else if a.unsettled {
+		a.store.keep.drop(true) // without it, what comes late is refused
 	}
 }

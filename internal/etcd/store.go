@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -50,7 +49,7 @@ type Store struct {
 	cfg  Config
 	log  *slog.Logger
 	tls  *tlsFiles
-	mu   sync.Mutex
+	mu   gate
 	cl   *clientv3.Client // nil until first used: with a password, making one calls etcd
 	own  bool             // Close closes cl
 	keep *leaseKeeper
@@ -63,14 +62,15 @@ var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
 	MinConnectTimeout: 5 * time.Second,
 })
 
-var quietGRPC = sync.OnceFunc(func() {
+// gRPC would write to standard error. Its logger must be set before it is first
+// used, be it by an etcd server in the same process: hence not at the first Dial.
+func init() {
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
-})
+}
 
 // Dial prepares a Store of its own connection. It reads the files that cfg names
 // and refuses what cannot work, but calls no etcd yet.
 func Dial(cfg Config) (*Store, error) {
-	quietGRPC()
 	if err := checkEndpoints(cfg.Endpoints); err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func New(client *clientv3.Client, cfg Config) *Store {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{cfg: cfg, log: cfg.Log, cl: client}
-	s.keep = &leaseKeeper{store: s}
+	s := &Store{cfg: cfg, log: cfg.Log, mu: newGate(), cl: client}
+	s.keep = &leaseKeeper{store: s, mu: newGate()}
 	return s
 }
 
@@ -107,8 +107,10 @@ func New(client *clientv3.Client, cfg Config) *Store {
 // Slots stay held.
 func (s *Store) Close() error {
 	s.keep.drop(true)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if err := s.mu.enter(context.Background()); err != nil {
+		return err
+	}
+	defer s.mu.leave()
 	if !s.own || s.cl == nil {
 		return nil
 	}
@@ -120,14 +122,20 @@ func (s *Store) Close() error {
 	return err
 }
 
-// client returns the connection, and makes it at the first use.
-func (s *Store) client() (*clientv3.Client, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// client returns the connection, and makes it at the first use: with a password
+// that calls etcd, and ends with ctx.
+func (s *Store) client(ctx context.Context) (*clientv3.Client, error) {
+	if err := s.mu.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.leave()
 	if s.cl != nil {
 		return s.cl, nil
 	}
+	life, end := context.WithCancel(context.Background())
+	keep := context.AfterFunc(ctx, end)
 	cl, err := clientv3.New(clientv3.Config{
+		Context:     life,
 		Endpoints:   s.cfg.Endpoints,
 		TLS:         s.tls.config(),
 		Username:    s.cfg.Username,
@@ -141,15 +149,37 @@ func (s *Store) client() (*clientv3.Client, error) {
 		// connection is reported after that and not at the time limit.
 		MaxUnaryRetries:    15,
 		BackoffWaitBetween: 100 * time.Millisecond,
-		DialOptions:          append([]grpc.DialOption{reconnect}, s.cfg.DialOptions...),
-		Logger:               zap.NewNop(), // errors come back with the calls
+		DialOptions:        append([]grpc.DialOption{reconnect}, s.cfg.DialOptions...),
+		Logger:             zap.NewNop(), // errors come back with the calls
 	})
 	if err != nil {
+		end()
 		return nil, err
+	}
+	if !keep() { // ctx ended meanwhile, and the client with it
+		cl.Close()
+		return nil, context.Cause(ctx)
 	}
 	s.cl = cl
 	return cl, nil
 }
+
+// gate is a mutex for what may take as long as a request: those who wait for it
+// give up with their contexts.
+type gate chan struct{}
+
+func newGate() gate { return make(gate, 1) }
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (g gate) leave() { <-g }
 
 // limit bounds one request by the store's timeout.
 func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -159,12 +189,12 @@ func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc)
 // txn carries out one transaction. Its error is etcd's own, for callers to
 // classify; what leaves the package goes through explain.
 func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (*clientv3.TxnResponse, error) {
-	cl, err := s.client()
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	cl, err := s.client(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
 	return cl.Txn(ctx).If(cmps...).Then(then...).Else(els...).Commit()
 }
 
@@ -185,12 +215,12 @@ func (s *Store) change(ctx context.Context, cmps []clientv3.Cmp, then, els []cli
 
 // get reads one key or range.
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	cl, err := s.client()
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	cl, err := s.client(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.limit(ctx)
-	defer cancel()
 	return cl.Get(ctx, key, opts...)
 }
 
@@ -198,7 +228,7 @@ func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) 
 // to deliver what comes after the reads that came before. The watch ends with an
 // error, instead of silence, when the member that serves it loses its leader.
 func (s *Store) watch(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.WatchChan, error) {
-	cl, err := s.client()
+	cl, err := s.client(ctx)
 	if err != nil {
 		return nil, err
 	}

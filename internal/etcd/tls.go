@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // tlsFiles is what Config's files hold.
@@ -17,6 +18,9 @@ type tlsFiles struct {
 	certFile string
 	keyFile  string
 	secure   bool // an https endpoint or any file was given
+
+	mu   sync.Mutex
+	last *tls.Certificate // the client's, as last read
 }
 
 // loadTLS reads the files now, so that a mistake is found at start. The client's
@@ -41,8 +45,8 @@ func loadTLS(cfg Config) (*tlsFiles, error) {
 		}
 	}
 	if cfg.CertFile != "" {
-		if _, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile); err != nil {
-			return nil, fmt.Errorf("etcd client certificate: %v", err)
+		if _, err := f.certificate(nil); err != nil {
+			return nil, fmt.Errorf("etcd client certificate %s and key %s: %v", cfg.CertFile, cfg.KeyFile, err)
 		}
 	}
 	return f, nil
@@ -55,12 +59,23 @@ func (f *tlsFiles) config() *tls.Config {
 	}
 	c := &tls.Config{RootCAs: f.roots, MinVersion: tls.VersionTLS12}
 	if f.certFile != "" {
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(f.certFile, f.keyFile)
-			return &cert, err
-		}
+		c.GetClientCertificate = f.certificate
 	}
 	return c
+}
+
+// certificate reads the client's certificate. While its two files do not fit each
+// other, as between the two steps of a renewal, it is the one read before.
+func (f *tlsFiles) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	cert, err := tls.LoadX509KeyPair(f.certFile, f.keyFile)
+	if err == nil {
+		f.last = &cert
+	} else if f.last == nil {
+		return nil, err
+	}
+	return f.last, nil
 }
 
 // checkEndpoints accepts http:// or https:// URLs of a host and a port and

@@ -5,6 +5,7 @@ package etcdtest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
@@ -39,6 +40,10 @@ type Server struct {
 	kind     Kind
 	dir      string
 	listen   string
+	name     string // of the member; empty: a cluster of its own
+	peer     string // its address for other members, of a Debian etcd
+	cluster  string // all members, as --initial-cluster wants them
+	tls      *tls.Config
 	extra    []string
 	embedded *embedded.Server
 	process  *exec.Cmd
@@ -78,7 +83,10 @@ func (s *Server) Restart() error {
 		s.listen = s.Endpoint[len("http://"):]
 		return nil
 	}
-	return s.startProcess()
+	if err := s.startProcess(); err != nil {
+		return err
+	}
+	return s.awaitReady()
 }
 
 func (s *Server) startProcess() error {
@@ -91,32 +99,38 @@ func (s *Server) startProcess() error {
 			return err
 		}
 	}
-	peer, err := freeAddress()
-	if err != nil {
-		return err
+	if s.name == "" {
+		if s.peer, err = freeAddress(); err != nil {
+			return err
+		}
+		s.name, s.cluster = "default", "default=http://"+s.peer
 	}
-	s.Endpoint = "http://" + s.listen
+	if s.tls != nil {
+		s.Endpoint = "https://" + s.listen
+	} else {
+		s.Endpoint = "http://" + s.listen
+	}
 	log, err := os.OpenFile(s.dir+"/etcd.log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(path, append([]string{"--data-dir", s.dir + "/data",
+	cmd := exec.Command(path, append([]string{"--name", s.name, "--data-dir", s.dir + "/data",
 		"--listen-client-urls", s.Endpoint, "--advertise-client-urls", s.Endpoint,
-		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,
-		"--initial-cluster", "default=http://" + peer, "--logger", "zap"}, s.extra...)...)
+		"--listen-peer-urls", "http://" + s.peer, "--initial-advertise-peer-urls", "http://" + s.peer,
+		"--initial-cluster", s.cluster, "--logger", "zap"}, s.extra...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	s.process = cmd
-	return s.awaitReady()
+	return nil
 }
 
 // awaitReady returns when the server answers a linearizable read.
 func (s *Server) awaitReady() error {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint}, Logger: zap.NewNop()})
+	c, err := s.newClient()
 	if err != nil {
 		return err
 	}
@@ -151,12 +165,16 @@ func (s *Server) Stop() {
 // Client is a client of the server's, until the test ends.
 func (s *Server) Client(t testing.TB) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint}, Logger: zap.NewNop()})
+	c, err := s.newClient()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+func (s *Server) newClient() (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint}, TLS: s.tls, Logger: zap.NewNop()})
 }
 
 // Address is the server's HOST:PORT.
