@@ -77,7 +77,6 @@ func (b *Bus) watchOnce(ctx context.Context, sub *subscription, changed func()) 
 	if err != nil {
 		return false, err
 	}
-	sub.reset()
 	defer unsubscribe(conn, sub.rules())
 	if err := sub.subscribe(ctx, conn); err != nil {
 		return false, err
@@ -104,7 +103,7 @@ type subscription struct {
 	wake  chan struct{} // holds one: something happened
 
 	mu    sync.Mutex
-	owner string // unique name of the service's owner; empty: nobody, or not known yet
+	owner string // unique name of the service's owner, as of the last subscription; empty: nobody
 	moves int    // how often the bus said that the owner changed
 }
 
@@ -124,15 +123,6 @@ func (sub *subscription) rules() []string {
 			sub.Service, sub.Path, sub.Interface, member))
 	}
 	return rules
-}
-
-// reset forgets what an earlier connection said: on a bus that was started anew,
-// another connection may have the owner's unique name.
-func (sub *subscription) reset() {
-	sub.mu.Lock()
-	defer sub.mu.Unlock()
-	sub.owner = ""
-	sub.moves++
 }
 
 func (sub *subscription) subscribe(ctx context.Context, conn *dbus.Conn) error {

@@ -1,7 +1,9 @@
 package bus
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
@@ -154,7 +156,10 @@ func TestWatchIgnoresForgeries(t *testing.T) {
 
 func TestWatchFollowsTheOwner(t *testing.T) {
 	d := dbustest.New(t)
-	w := watch(t, newBus(t, d.Address())) // nobody owns the name yet
+	var warnings bytes.Buffer
+	b := New(d.Address(), slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	defer b.Close()
+	w := watch(t, b) // nobody owns the name yet
 
 	first := d.Serve(echoName, say(t))
 	w.next() // it came
@@ -166,6 +171,9 @@ func TestWatchFollowsTheOwner(t *testing.T) {
 	w.next() // another came
 	d.Emit(second, echoPath, "org.example.Echo.Said")
 	w.next()
+	if err := w.stop(); err != nil || warnings.Len() > 0 {
+		t.Errorf("Watch = %v, and warned: %s", err, &warnings)
+	}
 }
 
 func TestWatchOutlivesTheBus(t *testing.T) {
@@ -186,6 +194,22 @@ func TestWatchOutlivesTheBus(t *testing.T) {
 		w.next()
 		d.Stop()
 		w.next() // told once that the bus went away
+	}
+}
+
+// Match rules that are left behind add up until the bus refuses more.
+func TestWatchRemovesItsRules(t *testing.T) {
+	d := dbustest.New(t)
+	service := d.Serve(echoName, say(t))
+	b := newBus(t, d.Address())
+	for i := range 50 {
+		w := watch(t, b)
+		if owner(b) != service.Names()[0] {
+			t.Fatalf("watch %d was not established", i+1)
+		}
+		if err := w.stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 )
 
 // Everybody may own every name, and call and signal everybody, so that tests can
-// also play the forger.
+// also play the forger. A connection may have few match rules, so that one that
+// forgets to remove them is noticed.
 const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
@@ -30,6 +31,7 @@ const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
     <allow send_destination="*" eavesdrop="true"/>
     <allow receive_sender="*" eavesdrop="true"/>
   </policy>
+  <limit name="max_match_rules_per_connection">32</limit>
 </busconfig>
 `
 

@@ -23,6 +23,8 @@ const (
 	managerPath  = dbus.ObjectPath("/org/freedesktop/login1")
 	managerIface = "org.freedesktop.login1.Manager"
 	sessionIface = "org.freedesktop.login1.Session"
+
+	errorInProgress = "org.freedesktop.login1.OperationInProgress"
 )
 
 var _ agent.Machine = (*Machine)(nil)
@@ -45,13 +47,37 @@ func New(b *bus.Bus) *Machine {
 // Reboot asks logind for a reboot and waits for its answer. A nil error means that
 // logind accepted, not that the machine is going down. Where the bus goes away
 // before the answer, the reboot may be under way, and the error says so.
+//
+// A machine that logind is shutting down already needs no second request, and
+// logind refuses one: that counts as accepted. It is how a daemon that was
+// restarted after its request finds the machine, where an inhibitor delays the
+// shutdown; giving the slot back then would be giving it back while the machine
+// goes down.
 func (m *Machine) Reboot(ctx context.Context) error {
 	const interactive = false // nobody is there to type a password
 	_, err := m.bus.Call(ctx, manager("Reboot"), interactive)
-	if err != nil {
-		return rebootError(ctx, err)
+	if err == nil || bus.ErrorName(err) == errorInProgress && m.shuttingDown(ctx) {
+		return nil
 	}
-	return nil
+	return rebootError(ctx, err)
+}
+
+// shuttingDown says whether logind has accepted a shutdown. Not knowing is no.
+func (m *Machine) shuttingDown(ctx context.Context) bool {
+	reply, err := m.bus.Call(ctx, bus.Method{
+		Service: service,
+		Path:    managerPath,
+		Name:    "org.freedesktop.DBus.Properties.Get",
+	}, managerIface, "PreparingForShutdown")
+	if err != nil {
+		return false
+	}
+	value, err := bus.Value[dbus.Variant](reply, 0)
+	if err != nil {
+		return false
+	}
+	down, ok := value.Value().(bool)
+	return ok && down
 }
 
 func rebootError(ctx context.Context, err error) error {
@@ -63,8 +89,8 @@ func rebootError(ctx context.Context, err error) error {
 		return fmt.Errorf("cannot reboot: logind does not permit it, run as root: %w", err)
 	case strings.HasSuffix(name, ".BlockedByInhibitorLock"):
 		return fmt.Errorf("cannot reboot: blocked by an inhibitor, see systemd-inhibit --list: %w", err)
-	case name == "org.freedesktop.login1.OperationInProgress":
-		return fmt.Errorf("cannot reboot: logind is already shutting down or suspending: %w", err)
+	case name == errorInProgress:
+		return fmt.Errorf("cannot reboot: logind is busy with another operation, such as suspending: %w", err)
 	case name != "" && name != bus.ErrorNoReply:
 		return fmt.Errorf("cannot reboot: logind refused: %w", err)
 	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):

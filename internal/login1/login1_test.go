@@ -61,7 +61,7 @@ func TestRebootRefused(t *testing.T) {
 		{"org.freedesktop.login1.BlockedByInhibitorLock", "Operation denied due to active block inhibitor",
 			"cannot reboot: blocked by an inhibitor, see systemd-inhibit --list: Operation denied due to active block inhibitor"},
 		{"org.freedesktop.login1.OperationInProgress", "There's already a shutdown or sleep operation in progress",
-			"cannot reboot: logind is already shutting down or suspending: There's already a shutdown or sleep operation in progress"},
+			"cannot reboot: logind is busy with another operation, such as suspending: There's already a shutdown or sleep operation in progress"},
 		{"org.freedesktop.DBus.Error.Failed", "two\nlines", "cannot reboot: logind refused: two lines"},
 		{"org.example.NoMessage", "", "cannot reboot: logind refused: org.example.NoMessage"},
 		{"org.freedesktop.DBus.Error.Spawn.ChildExited", "exited with status 1",
@@ -73,6 +73,32 @@ func TestRebootRefused(t *testing.T) {
 		if err := m.Reboot(t.Context()); err == nil || err.Error() != test.want || bus.ErrorName(err) != test.name {
 			t.Errorf("%s: %v, want %s", test.name, err, test.want)
 		}
+	}
+}
+
+// A second request is refused while the machine goes down, and only a shutdown
+// counts as the reboot that was asked for.
+func TestRebootUnderWay(t *testing.T) {
+	for name, test := range map[string]struct {
+		property any
+		want     bool
+	}{
+		"shutting down": {true, true},
+		"suspending":    {false, false},
+		"malformed":     {"true", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := dbustest.New(t)
+			d.Serve(service, func(c dbustest.Call) ([]any, error) {
+				if c.Name == "org.freedesktop.DBus.Properties.Get" && slices.Equal(c.Args, []any{managerIface, "PreparingForShutdown"}) {
+					return []any{dbus.MakeVariant(test.property)}, nil
+				}
+				return nil, dbus.NewError(errorInProgress, []any{"There's already a shutdown or sleep operation in progress"})
+			})
+			if err := newMachine(t, d).Reboot(t.Context()); (err == nil) != test.want {
+				t.Errorf("Reboot = %v, want accepted: %t", err, test.want)
+			}
+		})
 	}
 }
 

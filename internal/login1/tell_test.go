@@ -158,6 +158,25 @@ func TestTellEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// The goroutine that writes ends too: it must not stay behind for as long as the
+// terminal is stopped.
+func TestWritingEndsWithItsContext(t *testing.T) {
+	stuck := openTerminal(t)
+	stuck.halt(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- writeTerminal(ctx, "/dev/"+stuck.tty, "Rebooting.") }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("writeTerminal = %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("still writing")
+	}
+}
+
 func TestTerminalNames(t *testing.T) {
 	for name, want := range map[string]bool{
 		"tty1": true, "tty": true, "ttyS0": true, "ttyAMA0": true, "pts/0": true, "pts/123": true,
