@@ -98,8 +98,9 @@ func (e *engine) emit(body ...any) { e.d.Emit(e.conn, updatePath, signal, body..
 
 // reports collects what a trigger reports.
 type reports struct {
-	t  *testing.T
-	ch chan agent.Need
+	t    *testing.T
+	ch   chan agent.Need
+	stop func() // ends the watch and expects no more reports; the test's end calls it too
 }
 
 func watch(t *testing.T, trigger agent.Trigger) *reports {
@@ -107,7 +108,7 @@ func watch(t *testing.T, trigger agent.Trigger) *reports {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- trigger.Watch(ctx, func(n agent.Need) { r.ch <- n }) }()
-	t.Cleanup(func() {
+	r.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Watch = %v", err)
@@ -116,6 +117,7 @@ func watch(t *testing.T, trigger agent.Trigger) *reports {
 			t.Errorf("one report too many: %+v", <-r.ch)
 		}
 	})
+	t.Cleanup(r.stop)
 	return r
 }
 
@@ -252,6 +254,7 @@ func TestUntrustedVersion(t *testing.T) {
 func TestEngineGoesAndComesBack(t *testing.T) {
 	d := dbustest.New(t)
 	r := watch(t, newEngineTrigger(t, d))
+	defer r.stop() // before the services below leave with the test
 	r.failed("update engine is not running")
 	e := serveEngine(t, d, body(needReboot, version)...)
 	r.needed(reason)
@@ -264,6 +267,7 @@ func TestEngineGoesAndComesBack(t *testing.T) {
 func TestBusGoesAndComesBack(t *testing.T) {
 	d := dbustest.Stopped(t)
 	r := watch(t, newEngineTrigger(t, d))
+	defer r.stop() // before the services below leave with the test
 	r.failed("the message bus is away")
 	d.Start()
 	// Whether the trigger or the update engine is first on the bus is open.
