@@ -142,15 +142,23 @@ func (c *cluster) waitPhase(m *machines.Machine, phase locksmith.Phase) {
 // another one and that answers.
 func (c *cluster) kill(m *machines.Machine) {
 	c.t.Helper()
-	old := m.Pids(daemon)
-	must(c.t, m.Kill(daemon, syscall.SIGKILL))
+	c.killAtOnce(m)
 	ctx := within(c.t, limit)
-	must(c.t, machines.Poll(ctx, "another locksmithd on "+m.Name, func() (bool, error) {
-		if pids := m.Pids(daemon); len(pids) != 1 || slices.Equal(pids, old) {
-			return false, nil
-		}
+	must(c.t, machines.Poll(ctx, "an answer of locksmithd on "+m.Name, func() (bool, error) {
 		_, err := c.status(ctx, m)
 		return err == nil, err
+	}))
+}
+
+// killAtOnce kills m's locksmithd and returns when another process has taken its
+// place, which may not have come far.
+func (c *cluster) killAtOnce(m *machines.Machine) {
+	c.t.Helper()
+	old := m.Pids(daemon)
+	must(c.t, m.Kill(daemon, syscall.SIGKILL))
+	must(c.t, machines.Poll(within(c.t, limit), "another locksmithd on "+m.Name, func() (bool, error) {
+		pids := m.Pids(daemon)
+		return len(pids) == 1 && !slices.Equal(pids, old), nil
 	}))
 }
 
