@@ -47,7 +47,7 @@ func (r rules) decide(s state, now time.Time) (state, effect) {
 		if s.prepared {
 			return s, effect{kind: effectRestore}
 		}
-		return r.enterKeeping(s, locksmith.PhaseReleasing, now), effect{}
+		return r.enter(s, locksmith.PhaseReleasing, now), effect{}
 	case locksmith.PhaseReleasing:
 		return r.releasing(s, now)
 	}
@@ -133,7 +133,9 @@ func (r rules) waitWindow(s state, now time.Time) (state, effect) {
 	case !s.checked:
 		return s, effect{kind: effectCheck}
 	case s.useLock:
-		return r.enter(s, locksmith.PhaseQueued, now), effect{kind: effectAcquire}
+		s = r.enter(s, locksmith.PhaseQueued, now)
+		s.wakeAt = r.closes(now)
+		return s, effect{kind: effectAcquire}
 	}
 	return r.enter(s, locksmith.PhaseAcquired, now), effect{}
 }
@@ -241,7 +243,9 @@ func (r rules) rebooting(s state, now time.Time) (state, effect) {
 			s.waiting, s.wakeAt = "for the machine to go down", until
 			return s, effect{}
 		}
-		return r.notRebooted(s, now, fmt.Sprintf("the reboot was accepted but did not happen within %v", r.rebootGrace)), effect{}
+		s = r.notRebooted(s, now, fmt.Sprintf("the reboot was accepted but did not happen within %v", r.rebootGrace))
+		s.wakeAt = r.earlier(s.retryAt, now)
+		return s, effect{}
 	case !s.checked:
 		return s, effect{kind: effectCheck}
 	case s.useLock && !s.confirmed:
@@ -266,23 +270,15 @@ func (r rules) releasing(s state, now time.Time) (state, effect) {
 	if s.held {
 		return s, effect{kind: effectRelease, result: locksmith.Result{Outcome: s.outcome, Down: s.down}}
 	}
-	aborted, why := s.outcome != "rebooted", s.waiting
+	outcome := s.outcome
 	s.outcome, s.down, s.decided, s.resumed = "", 0, false, time.Time{}
-	if !aborted || !s.needed {
-		return r.enter(s, locksmith.PhaseIdle, now), effect{}
-	}
 	s = r.enter(s, locksmith.PhaseIdle, now)
-	// A pause, or a machine that cannot reboot would take slot after slot.
-	s.waiting, s.retryAt = why, now.Add(afterAbort)
+	if s.needed && outcome != rebooted {
+		// A pause, or a machine that cannot reboot would take slot after slot.
+		s.retryAt = now.Add(afterAbort)
+		s.waiting = fmt.Sprintf("%s; next try at %s", outcome, s.retryAt.Format(time.TimeOnly))
+	}
 	return s, effect{}
-}
-
-// enterKeeping is enter for the steps of giving up, which still say why.
-func (r rules) enterKeeping(s state, phase locksmith.Phase, now time.Time) state {
-	why := s.waiting
-	s = r.enter(s, phase, now)
-	s.waiting = why
-	return s
 }
 
 // closes is when the window that contains now ends; zero without a window.

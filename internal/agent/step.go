@@ -134,6 +134,9 @@ type (
 	evDone struct{ err error } // of any other effect
 )
 
+// rebooted is the outcome of a cycle that went well.
+const rebooted = "rebooted"
+
 // errAbandoned is how a wait ends that was asked to.
 var errAbandoned = errors.New("the wait was abandoned")
 
@@ -229,7 +232,7 @@ func (r rules) found(s state, ev evFound, now time.Time) state {
 		return s
 	default: // another boot, or a record of an old client, which does not say
 		s = r.enter(hold(), locksmith.PhaseVerifying, now)
-		s.prepared, s.outcome = true, "rebooted"
+		s.prepared, s.outcome = true, rebooted
 		if rec.Phase == locksmith.PhaseRebooting && rec.PhaseTime > 0 {
 			s.down = max(0, now.Sub(time.Unix(rec.PhaseTime, 0)))
 		}
@@ -344,7 +347,7 @@ func (r rules) notRebooted(s state, now time.Time, why string) state {
 // abort gives up on a reboot that is under way: restore, release, later again.
 func (r rules) abort(s state, now time.Time, why string) state {
 	s = r.enter(s, locksmith.PhaseRestoring, now)
-	s.outcome, s.waiting = "aborted: "+why, why
+	s.outcome = "aborted: " + why
 	return s
 }
 

@@ -1,0 +1,354 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// world is a machine and a lock in memory, and what was done to them. It outlives
+// agents, as etcd and the hardware do.
+type world struct {
+	t      *testing.T
+	mu     sync.Mutex
+	log    []string // "12s reboot"
+	began  time.Time
+	boots  int
+	holder *locksmith.Holder // the record in the lock
+	free   bool              // a waiter is granted at once
+	freed  chan struct{}     // closed when free becomes true
+	queued int
+
+	rebootErrs []error // of the calls to come; then nil
+	hang       bool    // an accepted reboot does not happen
+	sessions   []Session
+	changed    func()
+	told       []string
+	need       Need
+	needSet    chan struct{}
+	failing    map[string]error         // what fails, by the name in the log
+	gates      map[string]chan struct{} // what blocks until closed or the context ends
+	died       context.CancelCauseFunc  // of the running agent, when the machine goes down
+	window     Window
+	prepared   bool
+}
+
+var errMachineDown = errors.New("the machine went down")
+
+func newWorld(t *testing.T) *world {
+	return &world{t: t, began: time.Now(), boots: 1, free: true, freed: make(chan struct{}), needSet: make(chan struct{}),
+		failing: make(map[string]error), gates: make(map[string]chan struct{})}
+}
+
+func (w *world) note(format string, args ...any) {
+	w.log = append(w.log, fmt.Sprintf("%v ", time.Since(w.began).Round(time.Second))+fmt.Sprintf(format, args...))
+}
+
+// do notes what was done, waits at its gate, and fails as it was told to.
+func (w *world) do(ctx context.Context, what string) error {
+	w.mu.Lock()
+	w.note("%s", what)
+	gate, err := w.gates[what], w.failing[what]
+	w.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return err
+}
+
+// holds is the record in the lock, nil if nobody holds it; waits how many queue.
+func (w *world) holds() *locksmith.Holder {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.holder
+}
+
+func (w *world) waits() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.queued
+}
+
+// change changes the world under its lock.
+func (w *world) change(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+// gate makes what block, until open is called.
+func (w *world) gate(what string) (open func()) {
+	g := make(chan struct{})
+	w.change(func() { w.gates[what] = g })
+	return func() {
+		w.change(func() { delete(w.gates, what) })
+		close(g)
+	}
+}
+
+func (w *world) bootID() string { return fmt.Sprintf("boot-%d", w.boots) }
+
+// The lock.
+
+func (w *world) Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
+	if err := w.do(ctx, "find"); err != nil {
+		return locksmith.Slots{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.holder == nil {
+		return locksmith.Slots{Record: locksmith.Holder{MachineID: machine}}, nil
+	}
+	return locksmith.Slots{Groups: groups, Record: *w.holder}, nil
+}
+
+func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
+	if err := w.do(ctx, "queue"); err != nil {
+		return locksmith.Slots{}, err
+	}
+	w.mu.Lock()
+	w.queued++
+	freed := w.freed
+	if w.free {
+		freed = make(chan struct{})
+		close(freed)
+	}
+	w.mu.Unlock()
+	var err error
+	select {
+	case <-freed:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queued--
+	if err != nil {
+		w.note("left the queue")
+		return locksmith.Slots{}, err
+	}
+	w.note("granted")
+	w.holder = &locksmith.Holder{MachineID: req.MachineID, BootID: req.BootID, By: req.By, Nonce: "n", Phase: locksmith.PhaseAcquired, StartTime: time.Now().Unix()}
+	return locksmith.Slots{Groups: req.Groups, Record: *w.holder}, nil
+}
+
+func (w *world) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
+	if err := w.do(ctx, "advance to "+string(phase)); err != nil {
+		return slots, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.holder == nil {
+		return slots, locksmith.ErrSlotLost
+	}
+	w.holder.Phase, w.holder.PhaseTime = phase, time.Now().Unix()
+	slots.Record = *w.holder
+	return slots, nil
+}
+
+func (w *world) Release(ctx context.Context, slots locksmith.Slots, result locksmith.Result) error {
+	if err := w.do(ctx, "release: "+result.Outcome); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.holder = nil
+	return nil
+}
+
+// The machine.
+
+func (w *world) Reboot(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note("reboot")
+	if w.window != nil && !w.window.Contains(time.Now()) {
+		w.t.Error("reboot outside the window")
+	}
+	if w.holder == nil || w.holder.Phase != locksmith.PhaseRebooting || w.holder.BootID != w.bootID() {
+		w.t.Errorf("reboot with record %+v", w.holder)
+	}
+	if !w.prepared {
+		w.t.Error("reboot without prepare")
+	}
+	if len(w.rebootErrs) > 0 {
+		err := w.rebootErrs[0]
+		w.rebootErrs = w.rebootErrs[1:]
+		if err != nil {
+			return err
+		}
+	}
+	if !w.hang {
+		w.need = Need{}
+		w.died(errMachineDown)
+	}
+	return nil
+}
+
+func (w *world) Sessions(ctx context.Context) ([]Session, error) {
+	err := w.do(ctx, "sessions")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.sessions), err
+}
+
+func (w *world) SessionChanges(ctx context.Context, changed func()) error {
+	w.mu.Lock()
+	w.changed = changed
+	w.mu.Unlock()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (w *world) Tell(ctx context.Context, sessions []Session, message string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range sessions {
+		w.told = append(w.told, s.ID+": "+message)
+	}
+	w.note("tell %d", len(sessions))
+	return nil
+}
+
+// logIn changes who is logged in.
+func (w *world) logIn(sessions ...Session) {
+	w.mu.Lock()
+	w.sessions = sessions
+	changed := w.changed
+	w.mu.Unlock()
+	if changed != nil {
+		changed()
+	}
+}
+
+// The trigger.
+
+func (w *world) Name() string { return "test" }
+
+func (w *world) Watch(ctx context.Context, report func(Need)) error {
+	for {
+		w.mu.Lock()
+		need, set := w.need, w.needSet
+		w.mu.Unlock()
+		report(need)
+		select {
+		case <-set:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (w *world) setNeed(n Need) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.need = n
+	close(w.needSet)
+	w.needSet = make(chan struct{})
+}
+
+// The site's steps.
+
+func (w *world) Check(ctx context.Context) error  { return w.do(ctx, "check") }
+func (w *world) Verify(ctx context.Context) error { return w.do(ctx, "verify") }
+
+func (w *world) Prepare(ctx context.Context) error {
+	w.mu.Lock()
+	w.prepared = true
+	w.mu.Unlock()
+	return w.do(ctx, "prepare")
+}
+
+func (w *world) Restore(ctx context.Context) error {
+	w.mu.Lock()
+	w.prepared = false
+	w.mu.Unlock()
+	return w.do(ctx, "restore")
+}
+
+// The coordinator.
+
+func (w *world) SetState(state string) error { return w.do(context.Background(), "coordinator "+state) }
+
+// setFree lets waiters in.
+func (w *world) setFree(free bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.free = free; free {
+		close(w.freed)
+	}
+	w.freed = make(chan struct{})
+}
+
+// running is one run of an agent, from a boot or a start to its end.
+type running struct {
+	*Agent
+	stop func() // SIGTERM, and wait
+	done chan struct{}
+	err  error
+}
+
+// run starts an agent on the world's machine.
+func (w *world) run(change ...func(*Config)) *running {
+	w.t.Helper()
+	cfg := Config{MachineID: "m", BootID: w.bootID(), Groups: []locksmith.Group{""}, Strategy: locksmith.StrategyEtcdLock,
+		Lock: w, Machine: w, Triggers: []Trigger{w}, Steps: w, Window: w.window, LoginDelay: DefaultLoginDelay}
+	for _, f := range change {
+		f(&cfg)
+	}
+	a, err := New(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	w.mu.Lock()
+	w.died, w.changed = cancel, nil
+	w.mu.Unlock()
+	r := &running{Agent: a, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		r.err = a.Run(ctx)
+	}()
+	r.stop = func() { cancel(errors.New("SIGTERM")); <-r.done }
+	w.t.Cleanup(r.stop)
+	return r
+}
+
+// reboots waits for the machine to go down, and boots it again.
+func (w *world) reboots(r *running) {
+	<-r.done
+	if !errors.Is(r.err, errMachineDown) {
+		w.t.Fatalf("the agent ended with %v", r.err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.boots++
+	w.prepared = false
+	w.note("booted")
+}
+
+func (w *world) useLock(answer bool) func(context.Context) (bool, error) {
+	return func(context.Context) (bool, error) { return answer, nil }
+}
+
+// unlockedMachine reboots without asking the lock.
+type unlockedMachine struct{ *world }
+
+func (u *unlockedMachine) Reboot(context.Context) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.note("rebooted unlocked")
+	u.need = Need{}
+	u.died(errMachineDown)
+	return nil
+}
