@@ -1,0 +1,181 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/agent"
+)
+
+// errRebooting is why a boot ends that a reboot follows.
+var errRebooting = errors.New("the machine goes down for its reboot")
+
+// machine is one simulated machine through all its boots.
+type machine struct {
+	fleet *Fleet
+	lost  bool // does not come back
+
+	// Guarded by the fleet's mu, but for the record's id and groups, which
+	// never change.
+	status Status
+	done   bool // was counted as rebooted
+}
+
+func (m *machine) id() string { return m.status.Machine }
+
+// run boots the machine until ctx ends, or it cannot boot.
+func (m *machine) run(ctx context.Context) error {
+	for {
+		wentDown, err := m.boot(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if m.lost {
+			<-ctx.Done()
+			return nil
+		}
+		down := m.fleet.cfg.Down + rand.N(m.fleet.cfg.Jitter+1)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Until(wentDown.Add(down))):
+		}
+	}
+}
+
+// boot is one boot, from the agent's start until it is stopped by ctx, or by a
+// reboot. It returns when the machine went down.
+func (m *machine) boot(ctx context.Context) (wentDown time.Time, err error) {
+	cfg := m.fleet.cfg
+	lock, err := cfg.NewLock(m.id())
+	if err != nil {
+		return time.Time{}, fmt.Errorf("connecting to the lock: %w", err)
+	}
+	defer func() {
+		if err := lock.Close(); err != nil {
+			cfg.Log.Warn("the lock was not closed cleanly", "machine", m.id(), "error", err)
+		}
+	}()
+	ctx, shutdown := context.WithCancelCause(ctx)
+	defer shutdown(nil)
+	hw := &hardware{m: m, shutdown: shutdown}
+	bootID := newBootID()
+	a, err := agent.New(agent.Config{
+		MachineID: m.id(), BootID: bootID, Hostname: m.id(), Groups: m.status.Groups,
+		Strategy: locksmith.StrategyEtcdLock, Priority: locksmith.DefaultPriority,
+		Lock: lock, Machine: hw, Triggers: []agent.Trigger{update{m}},
+		Window: cfg.Window, OnChange: m.observe, Log: cfg.Log,
+	})
+	if err != nil {
+		return time.Time{}, err
+	}
+	// Whatever came before this instant counts as down, and whatever comes after
+	// the call to Reboot: what is measured is never shorter than what was.
+	m.fleet.change(m, func(now time.Time, s *Status) {
+		if n := len(s.Outages); n > 0 {
+			s.Outages[n-1].To = now
+		}
+		s.Up, s.Agent = true, a.Status()
+		s.Boots++
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := lock.KeepPresence(ctx, m.presence(bootID)); ctx.Err() == nil {
+			shutdown(fmt.Errorf("the presence ended: %v", err))
+		}
+	})
+	cause := a.Run(ctx)
+	wg.Wait()
+	if errors.Is(cause, errRebooting) {
+		return hw.wentDown, nil
+	}
+	return time.Time{}, cause
+}
+
+func (m *machine) presence(bootID string) locksmith.Presence {
+	return locksmith.Presence{
+		MachineID: m.id(), Hostname: m.id(), Groups: m.status.Groups, BootID: bootID,
+		OS: "simulated", Started: time.Now().Unix(),
+	}
+}
+
+// observe notes what the agent says of itself.
+func (m *machine) observe(a agent.Status) {
+	m.fleet.change(m, func(now time.Time, s *Status) {
+		rebooted := len(s.Outages) > 0
+		switch {
+		case !rebooted && a.Held && !s.Agent.Held:
+			s.Granted = now
+		case !rebooted && !a.Held: // given back without a reboot
+			s.Granted = time.Time{}
+		case rebooted && s.Up && !a.Held && a.Phase == locksmith.PhaseIdle && s.Released.IsZero():
+			s.Released = now
+		}
+		s.Agent = a
+	})
+}
+
+// hardware is the machine as the agent of one boot sees it. Nobody logs in.
+type hardware struct {
+	m        *machine
+	shutdown context.CancelCauseFunc
+
+	mu       sync.Mutex
+	wentDown time.Time // zero: it is up
+}
+
+// Reboot takes the machine down at once.
+func (h *hardware) Reboot(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.wentDown.IsZero() {
+		return errRebooting
+	}
+	h.m.fleet.change(h.m, func(now time.Time, s *Status) {
+		h.wentDown = now
+		s.Outages = append(s.Outages, Outage{From: now})
+		s.Up = false
+	})
+	h.shutdown(errRebooting)
+	return nil
+}
+
+func (h *hardware) Sessions(context.Context) ([]agent.Session, error) { return nil, nil }
+
+func (h *hardware) SessionChanges(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (h *hardware) Tell(context.Context, []agent.Session, string) error { return nil }
+
+// update is the trigger: an update that takes effect with the first reboot.
+type update struct{ m *machine }
+
+func (u update) Name() string { return "simulation" }
+
+func (u update) Watch(ctx context.Context, report func(agent.Need)) error {
+	u.m.fleet.mu.Lock()
+	needed := len(u.m.status.Outages) == 0
+	if needed && u.m.status.Needed.IsZero() {
+		u.m.status.Needed = time.Now()
+	}
+	u.m.fleet.mu.Unlock()
+	report(agent.Need{Needed: needed, Reason: "simulated update"})
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// newBootID is a random UUID, as the kernel gives each boot.
+func newBootID() string {
+	s := locksmith.NewNonce()
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
