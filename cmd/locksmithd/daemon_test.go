@@ -293,7 +293,7 @@ func TestRebootWithoutLock(t *testing.T) {
 // The whole cycle: need, slot, reboot, proof of the boot, slot given back.
 func TestCycleWithLock(t *testing.T) {
 	needRoot(t)
-	server := etcdtest.Start(t, etcdtest.Embedded)
+	server := etcdtest.Start(t, etcdtest.Debian)
 	store, err := etcd.Dial(etcd.Config{Endpoints: []string{server.Endpoint}})
 	if err != nil {
 		t.Fatal(err)
