@@ -290,8 +290,31 @@ func TestRebootWithoutLock(t *testing.T) {
 	m.coordinatorSays("NAME=locksmithd\nSTRATEGY=reboot\nSTATE=rebooting\n")
 }
 
+func TestWindowIsHeeded(t *testing.T) {
+	needRoot(t)
+	m := newMachine(t)
+	later := time.Now().UTC().Add(12 * time.Hour).Format("15:04")
+	p := m.start("REBOOT_STRATEGY=reboot", "REBOOT_WINDOW_START="+later, "REBOOT_WINDOW_LENGTH=1h", "REBOOT_WINDOW_TIMEZONE=UTC").ready()
+	m.request()
+	m.awaitNote("STATUS=window: ")
+	if s, err := m.client().Status(t.Context()); err != nil || s.Phase != locksmith.PhaseWindow || !s.Needed || s.Reason != "a test" {
+		t.Errorf("outside the window: %+v, %v", s, err)
+	}
+	p.stop(syscall.SIGTERM)
+	if len(m.reboots) > 0 {
+		t.Error("rebooted outside the window")
+	}
+}
+
 // The whole cycle: need, slot, reboot, proof of the boot, slot given back.
+// Best-effort goes through it too, where an endpoint was given.
 func TestCycleWithLock(t *testing.T) {
+	for _, strategy := range []locksmith.Strategy{locksmith.StrategyEtcdLock, locksmith.StrategyBestEffort} {
+		t.Run(string(strategy), func(t *testing.T) { testCycle(t, strategy) })
+	}
+}
+
+func testCycle(t *testing.T, strategy locksmith.Strategy) {
 	needRoot(t)
 	server := etcdtest.Start(t, etcdtest.Debian)
 	store, err := etcd.Dial(etcd.Config{Endpoints: []string{server.Endpoint}})
@@ -308,7 +331,7 @@ func TestCycleWithLock(t *testing.T) {
 		return sem.Holders
 	}
 	m := newMachine(t)
-	env := []string{"REBOOT_STRATEGY=etcd-lock", "LOCKSMITHD_GROUP=web", "LOCKSMITHD_ENDPOINT=" + server.Endpoint}
+	env := []string{"REBOOT_STRATEGY=" + string(strategy), "LOCKSMITHD_GROUP=web", "LOCKSMITHD_ENDPOINT=" + server.Endpoint}
 	p := m.start(env...).ready()
 	m.request()
 	m.awaitReboot()
