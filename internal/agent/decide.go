@@ -130,6 +130,8 @@ func (r rules) waitWindow(s state, now time.Time) (state, effect) {
 	case now.Before(s.retryAt):
 		s.wakeAt = r.earlier(s.retryAt, now)
 		return s, effect{}
+	case !s.doubt.IsZero():
+		return r.inDoubt(s, now), effect{}
 	case !s.checked:
 		return s, effect{kind: effectCheck}
 	case s.useLock:
@@ -138,6 +140,13 @@ func (r rules) waitWindow(s state, now time.Time) (state, effect) {
 		return s, effect{kind: effectAcquire}
 	}
 	return r.enter(s, locksmith.PhaseAcquired, now), effect{}
+}
+
+// inDoubt waits for the triggers to say whether the reboot is still needed.
+func (r rules) inDoubt(s state, now time.Time) state {
+	s.checked, s.confirmed = false, false
+	s.waiting, s.wakeAt = "for the triggers to say whether the reboot is still needed", r.earlier(s.doubt.Add(needWait), now)
+	return s
 }
 
 // mustStop says why a reboot that is under way must not go on, "" if it may.
@@ -170,7 +179,7 @@ func (r rules) acquired(s state, now time.Time) (state, effect) {
 		return r.abort(s, now, "the groups have changed"), effect{}
 	}
 	if !s.needed { // resumed, and the triggers have not answered yet
-		if until := s.resumed.Add(resumeWait); now.Before(until) {
+		if until := s.resumed.Add(needWait); now.Before(until) {
 			s.waiting, s.wakeAt = "for the triggers to say whether the reboot is still needed", r.earlier(until, now)
 			return s, effect{}
 		}
@@ -246,6 +255,8 @@ func (r rules) rebooting(s state, now time.Time) (state, effect) {
 		s = r.notRebooted(s, now, fmt.Sprintf("the reboot was accepted but did not happen within %v", r.rebootGrace))
 		s.wakeAt = r.earlier(s.retryAt, now)
 		return s, effect{}
+	case !s.doubt.IsZero():
+		return r.inDoubt(s, now), effect{}
 	case !s.checked:
 		return s, effect{kind: effectCheck}
 	case s.useLock && !s.confirmed:

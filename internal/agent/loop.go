@@ -248,7 +248,7 @@ func (l *loop) publish(before state) {
 	l.status = status
 	l.mu.Unlock()
 	if waiting {
-		l.log.Info("waiting", "phase", status.Phase, "for", status.Waiting)
+		l.log.Info("waiting", "phase", status.Phase, "status", status.Waiting)
 	}
 	if l.cfg.OnChange != nil {
 		l.cfg.OnChange(status)
@@ -368,6 +368,6 @@ func (l *loop) reboot(ctx context.Context) error {
 	if err := l.rules.closed(time.Now()); err != nil {
 		return err
 	}
-	l.log.Info("rebooting", "boot_id", l.cfg.BootID)
+	l.log.Info("asking for the reboot")
 	return l.cfg.Machine.Reboot(ctx)
 }

@@ -338,6 +338,26 @@ func TestTriggerFails(t *testing.T) {
 	})
 }
 
+// An update engine that restarts costs the machine neither its place nor its slot,
+// and no reboot is asked for until it has answered.
+func TestTriggerRestartsDuringTheDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.sessions = []Session{{ID: "1"}}
+		w.setNeed(needed)
+		r := w.run()
+		time.Sleep(DefaultLoginDelay - 10*time.Second)
+		w.setNeed(Need{Err: errors.New("not running")})
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if s := r.Status(); s.Phase != locksmith.PhaseRebooting || !s.Held || w.count(" reboot") != 0 {
+			t.Errorf("%+v %q", s, w.done())
+		}
+		w.setNeed(needed)
+		w.reboots(r)
+	})
+}
+
 func TestBestEffortWithoutEtcd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

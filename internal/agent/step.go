@@ -14,7 +14,7 @@ const (
 	retryFirst     = 5 * time.Second  // after the first failure of a step
 	retryLast      = 5 * time.Minute  // the longest pause between tries
 	afterAbort     = 5 * time.Minute  // after an aborted reboot, before the next try
-	resumeWait     = time.Minute      // for a trigger to say whether the reboot is still needed
+	needWait       = time.Minute      // for a trigger to say whether the reboot is still needed
 	recheckLock    = time.Minute      // best-effort: whether etcd is running now
 	rebootAttempts = 3                // of the reboot call
 	rebootPause    = 10 * time.Second // between them
@@ -37,9 +37,10 @@ type state struct {
 	since   time.Time
 	waiting string // what the phase waits for, or what went wrong last
 
-	needed    bool   // a trigger says reboot needed
-	needKnown bool   // the triggers have answered
-	reason    string // of the need
+	needed    bool      // a trigger says reboot needed
+	needKnown bool      // the triggers have answered
+	doubt     time.Time // since when the trigger that said so cannot tell any more; zero: it can
+	reason    string    // of the need
 
 	op         effectKind // what is being carried out; none: nothing
 	abandoning bool       // the wait in the queue was asked to end
@@ -151,6 +152,9 @@ func start(now time.Time) state {
 // no side effects; effects carries at most one effect that starts, and abandon.
 func (r rules) step(s state, ev event, now time.Time) (state, []effect) {
 	s = r.absorb(s, ev, now)
+	if !s.doubt.IsZero() && !now.Before(s.doubt.Add(needWait)) {
+		s.needed, s.needKnown, s.doubt = false, false, time.Time{}
+	}
 	var effects []effect
 	for {
 		before := s.phase
@@ -164,6 +168,9 @@ func (r rules) step(s state, ev event, now time.Time) (state, []effect) {
 			}
 		}
 		if s.phase == before || s.op != none {
+			if until := s.doubt.Add(needWait); !s.doubt.IsZero() && (s.wakeAt.IsZero() || until.Before(s.wakeAt)) {
+				s.wakeAt = until
+			}
 			return s, effects
 		}
 	}
@@ -174,7 +181,15 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 	switch ev := ev.(type) {
 	case evTick:
 	case evNeed:
-		s.needKnown, s.needed = ev.known, ev.needed
+		if s.needed && !ev.needed && !ev.known {
+			// An update engine or a bus that restarts costs nobody his place in
+			// the queue; but no reboot is asked for in doubt.
+			if s.doubt.IsZero() {
+				s.doubt = now
+			}
+			return s
+		}
+		s.needKnown, s.needed, s.doubt = ev.known, ev.needed, time.Time{}
 		if ev.needed {
 			s.reason = ev.reason
 		}

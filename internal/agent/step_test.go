@@ -96,6 +96,8 @@ func TestTransitions(t *testing.T) {
 			s.listed, s.sessions, s.told, s.published, s.delayUntil = true, user, []string{"1"}, true, open.Add(d)
 		}
 	}
+	// doubt is since when the need is in doubt, by when that ends.
+	doubt := func(left time.Duration) func(*state) { return func(s *state) { s.doubt = open.Add(left - needWait) } }
 	confirmed := func(s *state) { s.checked, s.confirmed = true, true }
 	strategy := func(st locksmith.Strategy) func(*rules) { return func(r *rules) { r.strategy = st } }
 	for _, tt := range []struct {
@@ -119,7 +121,7 @@ func TestTransitions(t *testing.T) {
 		{"find again", in(recovering, func(s *state) { s.retryAt = open }), evTick{}, open, nil, recovering, "find", time.Time{}},
 		{"nothing held", in(recovering, op(effectFind), func(s *state) { s.needed = false }), evFound{}, open, nil, idle, "", time.Time{}},
 		{"nothing held, needed", in(recovering, op(effectFind)), evFound{}, open, nil, window, "check", time.Time{}},
-		{"own, same boot, need not known", in(recovering, op(effectFind), func(s *state) { s.needed, s.needKnown = false, false }), evFound{slots: held(locksmith.ByAgent, "now", rebooting)}, open, nil, acquired, "", open.Add(resumeWait)},
+		{"own, same boot, need not known", in(recovering, op(effectFind), func(s *state) { s.needed, s.needKnown = false, false }), evFound{slots: held(locksmith.ByAgent, "now", rebooting)}, open, nil, acquired, "", open.Add(needWait)},
 		{"own, same boot, still needed", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByAgent, "now", notifying)}, open, nil, preparing, "prepare", time.Time{}},
 		{"own, same boot, not needed", in(recovering, op(effectFind), func(s *state) { s.needed = false }), evFound{slots: held(locksmith.ByAgent, "now", acquired)}, open, nil, restoring, "restore", time.Time{}},
 		{"own, same boot, other groups", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByAgent, "now", acquired, "a")}, open, nil, restoring, "restore", time.Time{}},
@@ -142,6 +144,8 @@ func TestTransitions(t *testing.T) {
 		{"need, nobody needs a lock", in(idle), need, open, strategy(locksmith.StrategyReboot), window, "check", time.Time{}},
 		{"need right after an abort", in(idle, func(s *state) { s.retryAt = open.Add(time.Minute) }), need, open, nil, idle, "", open.Add(time.Minute)},
 		{"need withdrawn", in(window), noNeed, shut, nil, idle, "", time.Time{}},
+		{"need in doubt as the window opens", in(window, doubt(30*time.Second)), evTick{}, opens, nil, idle, "", time.Time{}},
+		{"need in doubt inside the window", in(window), unknown, open, nil, window, "", open.Add(needWait)},
 		{"the window opens", in(window), evTick{}, opens, nil, window, "check", time.Time{}},
 		{"blocked", in(window, op(effectCheck)), evDone{boom}, open, nil, window, "", open.Add(retryFirst)},
 		{"blocked until the window closes", in(window, op(effectCheck), func(s *state) { s.failures = 20 }), evDone{boom}, closes.Add(-time.Minute), nil, window, "", closes},
@@ -151,6 +155,8 @@ func TestTransitions(t *testing.T) {
 
 		// Waiting for the slots.
 		{"the window closes while queued", in(queued), evTick{}, closes, nil, queued, "abandon", time.Time{}},
+		{"need in doubt while queued", in(queued), unknown, open, nil, queued, "", open.Add(needWait)},
+		{"need in doubt while queued for too long", in(queued, doubt(0)), evTick{}, open, nil, queued, "abandon", time.Time{}},
 		{"need withdrawn while queued", in(queued), noNeed, open, nil, queued, "abandon", time.Time{}},
 		{"asked to end once is enough", in(queued, func(s *state) { s.abandoning = true }), evTick{}, closes, nil, queued, "", time.Time{}},
 		{"the queue is left", in(queued, func(s *state) { s.abandoning = true }), evDone{errAbandoned}, closes, nil, window, "", opens},
@@ -164,7 +170,7 @@ func TestTransitions(t *testing.T) {
 		// Slots of an earlier run.
 		{"resumed, trigger answers yes", in(acquired, func(s *state) { s.resumed, s.needed, s.needKnown = open, false, false }), need, open, nil, preparing, "prepare", time.Time{}},
 		{"resumed, trigger answers no", in(acquired, func(s *state) { s.resumed, s.needKnown, s.needed, s.prepared = open, false, false, true }), noNeed, open, nil, restoring, "restore", time.Time{}},
-		{"resumed, triggers stay silent", in(acquired, func(s *state) { s.resumed, s.needKnown, s.needed, s.prepared = open, false, false, true }), evTick{}, open.Add(resumeWait), nil, restoring, "restore", time.Time{}},
+		{"resumed, triggers stay silent", in(acquired, func(s *state) { s.resumed, s.needKnown, s.needed, s.prepared = open, false, false, true }), evTick{}, open.Add(needWait), nil, restoring, "restore", time.Time{}},
 		{"resumed outside the window", in(acquired, func(s *state) { s.resumed, s.prepared = shut, true }), evTick{}, shut, nil, restoring, "restore", time.Time{}},
 
 		// Preparing, users.
@@ -186,7 +192,12 @@ func TestTransitions(t *testing.T) {
 		{"the window ends before the delay", in(notifying, waiting(time.Hour)), evTick{}, open, nil, notifying, "", closes},
 		{"the window closes during the delay", in(notifying, waiting(time.Hour)), evTick{}, closes, nil, restoring, "restore", time.Time{}},
 		{"need withdrawn during the delay", in(notifying, waiting(time.Minute)), noNeed, open, nil, restoring, "restore", time.Time{}},
-		{"need unknown during the delay", in(notifying, waiting(time.Minute)), unknown, open, nil, restoring, "restore", time.Time{}},
+		{"need in doubt during the delay", in(notifying, waiting(2*time.Minute)), unknown, open, nil, notifying, "", open.Add(needWait)},
+		{"need in doubt when the delay is over", in(notifying, waiting(0), doubt(30*time.Second)), evTick{}, open, nil, rebooting, "", open.Add(30 * time.Second)},
+		{"need in doubt for too long", in(notifying, waiting(time.Minute), doubt(0)), evTick{}, open, nil, restoring, "restore", time.Time{}},
+		{"need in doubt, then not", in(rebooting, doubt(30*time.Second)), need, open, nil, rebooting, "check", time.Time{}},
+		{"need in doubt, then withdrawn", in(rebooting, doubt(30*time.Second)), noNeed, open, nil, restoring, "restore", time.Time{}},
+		{"need in doubt right before the call", in(rebooting, op(effectConfirm), doubt(30*time.Second), func(s *state) { s.checked = true }), evAdvanced{}, open, nil, rebooting, "", open.Add(30 * time.Second)},
 
 		// The reboot.
 		{"blocked right before the reboot", in(rebooting, op(effectCheck)), evDone{boom}, open, nil, restoring, "restore", time.Time{}},
@@ -263,7 +274,7 @@ func TestStepKeepsItsGuarantees(t *testing.T) {
 			for _, e := range effects {
 				switch e.kind {
 				case effectReboot:
-					if (s.useLock && (!s.held || !s.confirmed)) || !s.checked || !s.needed || !prepared || r.closed(now) != nil {
+					if (s.useLock && (!s.held || !s.confirmed)) || !s.checked || !s.needed || !s.doubt.IsZero() || !prepared || r.closed(now) != nil {
 						fail("reboot in state %+v", s)
 					}
 					if !s.useLock && r.strategy == locksmith.StrategyEtcdLock {

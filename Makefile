@@ -1,0 +1,43 @@
+# Each target is one line; what it runs can be run by hand.
+
+export CGO_ENABLED = 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
+
+.PHONY: help build demo test test-unit test-machines test-race bench bench-quick lint docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+build: ## build locksmithctl, locksmithd and locksmith-server into bin/
+	@scripts/build "$(LDFLAGS)"
+
+demo: build ## five simulated machines reboot one at a time, through a real etcd
+	@bin/locksmith-server demo -machines 5 -max 1
+
+test: ## install what the tests need (Debian packages) and run all of them
+	@scripts/test all
+
+test-unit: ## all tests but those on real machines
+	@scripts/test unit
+
+test-machines: ## the tests on real machines (root)
+	@scripts/test machines
+
+test-race: ## the concurrent packages under the race detector, twenty times (needs gcc; long)
+	@scripts/test race
+
+bench: build ## measure the figures, each beside its floor
+	@go run ./test/bench
+
+bench-quick: build ## the same in a short form
+	@go run ./test/bench -quick
+
+lint: ## gofmt, vet and staticcheck
+	@scripts/lint
+
+docs: ## write the generated parts of docs/ anew
+	@go generate ./...
+
+clean: ## remove what was built
+	@rm -rf bin
