@@ -2,6 +2,8 @@ package machines_test
 
 import (
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,6 +57,10 @@ func TestKill(t *testing.T) {
 		must(t, m.Login(within(t, limit)))
 		c.need(m)
 		c.waitPhase(m, locksmith.PhaseNotifying)
+		must(t, machines.Poll(within(t, limit), "the message to the user", func() (bool, error) {
+			text, err := m.Terminal()
+			return strings.Contains(text, "Broadcast message from locksmithd at "), err
+		}))
 		c.kill(m)
 		c.waitPhase(m, locksmith.PhaseNotifying)
 		c.holds(m)
@@ -81,16 +87,21 @@ func TestKill(t *testing.T) {
 		boots++
 	})
 
-	part("as soon as the intent is stored", func(t *testing.T) {
-		c.need(m)
-		c.waitStore("the intent to reboot", func(s machines.Store) bool {
-			return s.Phase("", m.ID) == string(locksmith.PhaseRebooting)
+	// The phases that pass in a moment. The kill may come late: then the machine
+	// is on its way down, which is as good a moment.
+	atOnce := func(what string, cond func(machines.Store) bool) {
+		part("as soon as "+what+" is stored", func(t *testing.T) {
+			c.need(m)
+			c.waitStore(what, cond)
+			if err := m.Kill(daemon, syscall.SIGKILL); err != nil {
+				t.Log(err)
+			}
+			boots++
 		})
-		// It may be too late: then the machine is on its way down.
-		if err := m.Kill(daemon, 9); err != nil {
-			t.Log(err)
-		}
-		boots++
+	}
+	atOnce("the slot", func(s machines.Store) bool { return slices.Contains(s.Holders(""), m.ID) })
+	atOnce("the intent", func(s machines.Store) bool {
+		return s.Phase("", m.ID) == string(locksmith.PhaseRebooting)
 	})
 
 	part("after the boot", func(t *testing.T) {

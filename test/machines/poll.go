@@ -21,7 +21,7 @@ func Poll(ctx context.Context, what string, cond func() (bool, error)) error {
 		if ok && err == nil {
 			return nil
 		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil { // after it, errors tell of ctx only
 			last = err
 		}
 		select {
