@@ -21,7 +21,7 @@ import (
 )
 
 // runDemo runs the demo until each machine has rebooted or ctx ends.
-func (a *app) runDemo(ctx context.Context, s demoSettings) (err error) {
+func (a *app) runDemo(ctx context.Context, s demoSettings) error {
 	if s.dir == "" {
 		dir, err := os.MkdirTemp("", "locksmith-demo-")
 		if err != nil {
@@ -44,29 +44,31 @@ func (a *app) runDemo(ctx context.Context, s demoSettings) (err error) {
 		case <-ctx.Done():
 		}
 	}()
-
 	// Where nobody can watch any more the demo ends, and cleans up after itself.
 	signal.Ignore(syscall.SIGPIPE)
-	out := outlet{a.stdout, cancel}
+	return a.rollOut(ctx, s, server.Endpoint(), outlet{a.stdout, cancel})
+}
 
+// rollOut reboots all machines of a fleet at the etcd at endpoint, and shows it.
+func (a *app) rollOut(ctx context.Context, s demoSettings, endpoint string, out outlet) error {
 	began := time.Now()
 	changes := newFeed()
 	f, err := fleet.New(fleet.Config{
 		Machines: s.machines, Down: s.down, Jitter: s.down / 4, Stay: s.stay, OnChange: changes.add,
 		Groups: func(int) []locksmith.Group { return s.groups },
 		NewLock: func(string) (fleet.Lock, error) {
-			return a.around.connect(etcd.Config{Endpoints: []string{server.Endpoint()}})
+			return a.around.connect(etcd.Config{Endpoints: []string{endpoint}})
 		},
 	})
 	if err != nil {
 		return err
 	}
 	names := machineNames(f.Report())
-	leftover, err := prepare(ctx, s, server.Endpoint(), names)
+	leftover, err := prepare(ctx, s, endpoint, names)
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	intro := introduction(s, server.Endpoint(), leftover)
+	intro := introduction(s, endpoint, leftover)
 	_, _ = io.WriteString(out, intro)
 
 	show := newDisplay(out, a.around.lookupEnv, s, names, began, strings.Count(intro, "\n"))

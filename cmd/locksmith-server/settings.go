@@ -29,17 +29,19 @@ const (
 	longestDown  = 10 * time.Minute
 )
 
-const demoDescription = `Starts an etcd and a number of machines on it, all of which need a reboot at once.
-The machines run the agent that real machines run; only their reboot is simulated:
-the agent stops, and after a while it comes back with another boot id. They wait
-in the queue, reboot at most as many at a time as -max allows, prove their boot
-and give their slots back. Then the demo ends with a summary of what it observed.
+const demoDescription = `Starts an etcd, and on it a number of machines that all need a reboot at once.
+The machines run the agent that real machines run; only their reboot is
+simulated: the agent stops, and after a while it is back with another boot id.
+They wait in the queue, reboot at most as many at a time as -max allows, prove
+their boot and give their slots back. Then the demo ends with a summary of what
+it observed.
 
 On a terminal a table shows where each machine is, in colour unless NO_COLOR is
 set. Elsewhere, and with -plain, each change of phase is a line.
 
-Exit status: 0 if each machine rebooted exactly once and never more than max were
-down at once; 1 if not; 128 and the signal's number if it was interrupted before.`
+Exit status: 0 if each machine rebooted exactly once and never more than max
+were down at once; 1 if not; 128 and the signal's number if it was interrupted
+before that.`
 
 // demoSettings is what the demo is asked for, checked.
 type demoSettings struct {

@@ -29,7 +29,7 @@ func judge(r fleet.Report, s demoSettings, took time.Duration, runErr error) (st
 	complete := runErr == nil || wasInterrupted && s.stay && len(others) == 0
 	switch {
 	case len(others) == 0:
-		fmt.Fprintf(&b, "%s rebooted once each, after %s in all.\n", count(len(r.Machines), "machine", "machines"), short(took))
+		fmt.Fprintf(&b, "%s, after %s in all.\n", count(rebooted, "machine rebooted once", "machines rebooted once each"), short(took))
 	case runErr != nil:
 		fmt.Fprintf(&b, "Stopped after %s: %d of %s had rebooted.\n", short(took), rebooted, count(len(r.Machines), "machine", "machines"))
 	default:

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/locksmith-reboot/locksmith/internal/etcd"
+	"github.com/locksmith-reboot/locksmith/internal/fleet"
+	"github.com/locksmith-reboot/locksmith/internal/options"
+)
+
+// inert runs a command line that is to end before it does anything.
+func inert(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = run(t.Context(), append([]string{"/usr/bin/locksmith-server"}, args...), &out, &errs, surroundings{
+		lookupEnv: func(string) (string, bool) { return "", false },
+		connect: func(etcd.Config) (fleet.Lock, error) {
+			t.Fatal("a machine was started")
+			return nil, nil
+		},
+	})
+	return status, out.String(), errs.String()
+}
+
+func TestWrongCommandLines(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"dmeo", `unknown command "dmeo", did you mean demo? (see locksmith-server help)`},
+		{"frobnicate -x", `unknown command "frobnicate" (see locksmith-server help)`},
+		{"help dmeo", `unknown command "dmeo", did you mean demo? (see locksmith-server help)`},
+		{"help demo x", `unexpected argument "x" after help (see locksmith-server help help)`},
+		{"-x demo", `unknown option -x (see locksmith-server help)`},
+		{"demo extra", `unexpected argument "extra" after demo (see locksmith-server help demo)`},
+		{"demo -machine 3", `unknown option -machine, did you mean -machines? (see locksmith-server help demo)`},
+		{"demo -machines", `option -machines needs a value (see locksmith-server help demo)`},
+		{"demo -machines many", `invalid -machines "many": must be a whole number (see locksmith-server help demo)`},
+		{"demo -machines 0", `invalid -machines 0: must be 1 to 1000 (see locksmith-server help demo)`},
+		{"demo -machines 1001", `invalid -machines 1001: must be 1 to 1000 (see locksmith-server help demo)`},
+		{"demo -max 0", `invalid -max 0: must be 1 or more, or no machine could ever reboot (see locksmith-server help demo)`},
+		{"demo -max=-1", `invalid -max -1: must be 1 or more, or no machine could ever reboot (see locksmith-server help demo)`},
+		{"demo -down 3", `invalid -down "3": must be a duration such as 10s or 1m30s (see locksmith-server help demo)`},
+		{"demo -down 0s", `invalid -down 0s: must be more than 0 and at most 10m0s (see locksmith-server help demo)`},
+		{"demo -down 11m", `invalid -down 11m0s: must be more than 0 and at most 10m0s (see locksmith-server help demo)`},
+		{"demo -group ..", `invalid group "..": choose a name other than . and .. (see locksmith-server help demo)`},
+		{"demo -etcd-listen localhost", `invalid -etcd-listen "localhost": must be an IP address and a port, such as 127.0.0.1:2379 (see locksmith-server help demo)`},
+	} {
+		status, stdout, stderr := inert(t, strings.Fields(tt.args)...)
+		if want := "locksmith-server: " + tt.want + "\n"; status != 2 || stderr != want || stdout != "" {
+			t.Errorf("%s: exit status %d, %q, want 2, %q; standard output %q", tt.args, status, stderr, want, stdout)
+		}
+	}
+}
+
+func TestNoCommand(t *testing.T) {
+	status, stdout, stderr := inert(t)
+	if status != 2 || stdout != "" || !strings.HasPrefix(stderr, "locksmith-server - run locksmith") ||
+		!strings.HasSuffix(stderr, "locksmith-server: a command is missing (see locksmith-server help)\n") {
+		t.Errorf("exit status %d\n%s\n%s", status, stdout, stderr)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"help", "\n  demo  watch simulated machines reboot a few at a time\n"},
+		{"-help", "\n  demo  watch simulated machines reboot a few at a time\n"},
+		{"help demo", "\nUsage: locksmith-server demo [OPTIONS]\n"},
+		{"demo -h", "\nUsage: locksmith-server demo [OPTIONS]\n"},
+		{"help help", "\nUsage: locksmith-server help [COMMAND]\n"},
+		{"-version", "locksmith-server version "},
+		{"demo --version", "locksmith-server version "},
+	} {
+		status, stdout, stderr := inert(t, strings.Fields(tt.args)...)
+		if status != 0 || stderr != "" || !strings.Contains(stdout, tt.want) {
+			t.Errorf("%s: exit status %d\n%s\n%s", tt.args, status, stdout, stderr)
+		}
+	}
+}
+
+// Help lines fit a terminal, except for an option's text, which is one line.
+func TestHelpFits(t *testing.T) {
+	a := &app{program: "locksmith-server"}
+	for _, c := range append([]*cli.Command{a.root()}, a.root().Commands...) {
+		for _, line := range strings.Split(options.DescriptionText(c), "\n") {
+			if len(line) > 80 {
+				t.Errorf("%s: %d columns: %s", c.Name, len(line), line)
+			}
+		}
+	}
+}
