@@ -25,6 +25,7 @@ func (g Group) String() string {
 // names over 253 bytes.
 func ParseGroup(s string) (Group, error) {
 	if s == "." || s == ".." {
+		//lint:ignore ST1005 the dots are a name, not punctuation
 		return "", fmt.Errorf("invalid group %q: choose a name other than . and ..", s)
 	}
 	if err := checkName(s); err != nil {
