@@ -151,7 +151,7 @@ func cmdExits(ts *testscript.TestScript, _ bool, args []string) {
 
 var (
 	times   = regexp.MustCompile(`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\dZ?`)
-	ages    = regexp.MustCompile(`(?m)  (\d+m)?\d+s( +|$)`)
+	ages    = regexp.MustCompile(`(?m)  (\d+d\d+h|\d+h\d+m|(\d+m)?\d+s)( +|$)`)
 	seconds = regexp.MustCompile(`("(held|waited)Seconds": )[\d.]+`)
 	gaps    = regexp.MustCompile(`(?m)(\S)  +`)
 )
@@ -160,7 +160,7 @@ var (
 // from run to run, and two spaces between columns.
 func cmdTimeless(ts *testscript.TestScript, _ bool, args []string) {
 	text := times.ReplaceAllString(ts.ReadFile(args[0]), "TIME")
-	text = ages.ReplaceAllString(text, "  AGE$2")
+	text = ages.ReplaceAllString(text, "  AGE$3")
 	text = seconds.ReplaceAllString(text, "${1}N")
 	text = gaps.ReplaceAllString(text, "$1  ")
 	check(ts, os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"syscall"
@@ -61,6 +62,18 @@ func newTerminal(t *testing.T, rows uint16) *terminal {
 	return term
 }
 
+// run starts a program that must not outlive the test.
+func run(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+}
+
 var escape = regexp.MustCompile("\x1b\\[[?0-9;]*[A-Za-z]")
 
 func TestWatchOnTerminal(t *testing.T) {
@@ -74,9 +87,7 @@ func TestWatchOnTerminal(t *testing.T) {
 			cmd.Stdout = term.tty
 			errs := newBuffer()
 			cmd.Stderr = errs
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
+			run(t, cmd)
 			term.screen.await(t, "Max: 1")
 			term.screen.await(t, "m1")
 			ctl(t, srv, "set-max", "2")
@@ -105,7 +116,7 @@ func TestWatchOnTerminal(t *testing.T) {
 // Ages grow on a terminal without a request to etcd, and a state longer than the
 // terminal is cut.
 func TestWatchRedrawsAndCuts(t *testing.T) {
-	srv := etcdtest.Start(t, etcdtest.Embedded)
+	srv := stoppable(t)
 	ctl(t, srv, "set-max", "9")
 	for i := range 9 {
 		ctl(t, srv, "lock", fmt.Sprintf("m%d", i))
@@ -113,16 +124,13 @@ func TestWatchRedrawsAndCuts(t *testing.T) {
 	term := newTerminal(t, 12)
 	cmd := prepare(t, srv, "watch")
 	cmd.Stdout = term.tty
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	run(t, cmd)
 	term.screen.await(t, "m0")
 	srv.Stop()
 	first := strings.Count(term.screen.String(), "\x1b[H")
 	for strings.Count(term.screen.String(), "\x1b[H") < first+3 {
 		<-term.screen.changed
 	}
-	term.screen.await(t, "status not followed, trying again: ")
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -147,9 +155,7 @@ func TestWithLockInterruptedOnTerminal(t *testing.T) {
 		`n=0; trap 'n=$((n+1)); echo interrupted' INT; trap 'echo interrupted $n times; exit 0' USR1; echo ready; while :; do read line; done`)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = term.tty, term.tty, term.tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	run(t, cmd)
 	term.screen.await(t, "ready\r\n")
 	if _, err := term.master.WriteString("\x03"); err != nil {
 		t.Fatal(err)
