@@ -141,9 +141,12 @@ func follow(t *testing.T, output string) (states map[string]string, mostDown int
 const onceThrough = " queued preparing rebooting down recovering verifying restoring releasing idle"
 
 func TestDemo(t *testing.T) {
-	for _, tt := range []struct{ machines, max int }{{4, 1}, {6, 2}} {
+	for _, tt := range []struct {
+		machines, max int
+		down          string
+	}{{4, 1, "80ms"}, {6, 2, "500ms"}} {
 		t.Run(fmt.Sprintf("%d of %d", tt.max, tt.machines), func(t *testing.T) {
-			s := begin(t, surroundings{}, "demo", "-machines", fmt.Sprint(tt.machines), "--max", fmt.Sprint(tt.max), "-down=80ms")
+			s := begin(t, surroundings{}, "demo", "-machines", fmt.Sprint(tt.machines), "--max", fmt.Sprint(tt.max), "-down="+tt.down)
 			s.wantEnd(t, 0, "")
 			out := s.stdout.String()
 			intro := fmt.Sprintf(`^%d machines need a reboot, at most %d may be down at a time\.
@@ -193,7 +196,7 @@ func TestBrokenLockIsLoud(t *testing.T) {
 	s := begin(t, surroundings{connect: func(cfg etcd.Config) (fleet.Lock, error) {
 		store, err := connect(cfg)
 		return reckless{store}, err
-	}}, "demo", "-machines", "3", "-max", "2", "-down", "1s", "-group", "web")
+	}}, "demo", "-machines", "3", "-max", "2", "-down", "2s", "-group", "web")
 	s.wantEnd(t, 1, "Error: more machines were down at once than max allows\n")
 	want := regexp.MustCompile(`\nEXCEEDED: max is 2, but 3 were down at once in the group web: m\d, m\d, m\d\.\n$`)
 	if out := s.stdout.String(); !want.MatchString(out) || strings.Contains(out, "never exceeded") {
@@ -226,7 +229,7 @@ func TestInterruptedAndResumed(t *testing.T) {
 }
 
 func TestStayAndLookFromOutside(t *testing.T) {
-	s := begin(t, surroundings{}, "demo", "-machines", "2", "-max", "2", "-down", "50ms", "-stay",
+	s := begin(t, surroundings{}, "demo", "-machines", "2", "-max", "2", "-down", "1s", "-stay",
 		"-group", "b c,a", "-etcd-listen", "127.0.0.1:0")
 	m := s.stdout.await(t, `locksmithctl -endpoint (\S+) -group a status --watch\n.*locksmithctl -endpoint \S+ -group 'b c' status --watch\n`)
 	s.stdout.await(t, `Every machine has rebooted\. They stay until Ctrl-C\.\n`)

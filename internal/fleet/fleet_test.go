@@ -205,6 +205,34 @@ func TestStopInTheMiddle(t *testing.T) {
 	})
 }
 
+// A slot that was held before the fleet started comes from an earlier one.
+func TestSlotOfAnEarlierFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lock := newMemory(map[locksmith.Group]int{"": 1})
+		lock.held["m2"] = locksmith.Slots{Groups: []locksmith.Group{""}, Record: locksmith.Holder{
+			MachineID: "m2", BootID: "earlier", By: locksmith.ByAgent, Nonce: "earlier",
+		}}
+		f := start(t, fleet.Config{Machines: 3, NewLock: lock.connect, Down: time.Second, OnChange: func(s fleet.Status) {
+			if s.Agent.Phase == locksmith.PhaseQueued && !s.Granted.IsZero() {
+				t.Errorf("%s waits, and counts as granted %v", s.Machine, s.Granted)
+			}
+		}})
+		if err := f.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		onceEach(t, f.Report())
+		if got := f.Report().MaxDown(""); got != 1 {
+			t.Errorf("%d were down at once", got)
+		}
+		// The grant that counts is the one before the reboot, which follows at once.
+		for _, m := range f.Report().Machines {
+			if !m.Granted.Equal(m.Outages[0].From) {
+				t.Errorf("%s: granted %v, down from %v", m.Machine, m.Granted, m.Outages[0].From)
+			}
+		}
+	})
+}
+
 func TestStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lock := newMemory(map[locksmith.Group]int{"": 2})

@@ -116,7 +116,7 @@ func (m *machine) observe(a agent.Status) {
 			s.Granted = now
 		case !rebooted && !a.Held: // given back without a reboot
 			s.Granted = time.Time{}
-		case rebooted && s.Up && !a.Held && a.Phase == locksmith.PhaseIdle && s.Released.IsZero():
+		case rebooted && s.Up && a.Phase == locksmith.PhaseIdle && s.Released.IsZero(): // holds nothing there
 			s.Released = now
 		}
 		s.Agent = a
