@@ -154,9 +154,11 @@ func (a *attempt) commit(ctx context.Context, v view) (view, locksmith.Slots, bo
 			then = append(then, clientv3.OpDelete(entry))
 		}
 	}
+	before := a.ambiguous
 	a.ambiguous = true
 	resp, err := a.store.change(ctx, cmps, then, a.ops())
 	if err != nil {
+		a.ambiguous = before || !refused(err)
 		return v, locksmith.Slots{}, false, err
 	}
 	a.ambiguous = false
@@ -174,13 +176,15 @@ func (s *Store) insist(ctx context.Context, sent *bool, do func(context.Context)
 	limited, cancel := s.limit(ctx)
 	defer cancel()
 	back := newRetry()
+	lost := false // a reply, at some time
 	for {
 		err := do(limited)
 		if err == nil {
 			return nil
 		}
+		lost = lost || *sent && !refused(err)
 		explained := s.explain(ctx, err)
-		if !*sent || !transient(explained) || !back.sleep(limited) {
+		if !lost || !transient(explained) || !back.sleep(limited) {
 			return explained
 		}
 	}
@@ -196,6 +200,11 @@ func newRetry() *retry { return &retry{next: 50 * time.Millisecond} }
 func (b *retry) sleep(ctx context.Context) bool {
 	d := b.next/2 + rand.N(b.next/2)
 	b.next = min(2*b.next, 5*time.Second)
+	return pause(ctx, d)
+}
+
+// pause waits; false: ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

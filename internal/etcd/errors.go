@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"slices"
@@ -22,9 +23,10 @@ import (
 )
 
 var (
-	errWatchClosed = errors.New("the watch was closed")
-	errLeaseLost   = errors.New("the lease of the queue entry expired")
-	errEntryLost   = errors.New("the queue entry is gone")
+	errWatchClosed  = errors.New("the watch was closed")
+	errWatchRefused = errors.New("etcd refused a watch, as it does when a token has lapsed")
+	errLeaseLost    = errors.New("the lease of the queue entry expired")
+	errEntryLost    = errors.New("the queue entry is gone")
 )
 
 // Error is a request to etcd that failed, in words for people.
@@ -53,22 +55,35 @@ func (s *Store) explain(ctx context.Context, err error) error {
 		return err
 	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return context.Cause(ctx)
-	case errors.Is(err, errLeaseLost), errors.Is(err, errEntryLost), errors.Is(err, errWatchClosed):
+	case errors.Is(err, errLeaseLost), errors.Is(err, errEntryLost), errors.Is(err, errWatchClosed),
+		errors.Is(err, errWatchRefused):
 		return &Error{msg: err.Error(), transient: true, err: err}
 	}
 	if msg, transient, ok := s.known(err); ok {
 		return &Error{msg: msg, transient: transient, err: err}
 	}
-	code := status.Code(err)
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		code = codes.DeadlineExceeded // of one request, not of the caller
-	}
-	switch code {
+	switch codeOf(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		msg, transient := s.diagnose(err)
 		return &Error{msg: msg, transient: transient, err: err}
 	}
 	return &Error{msg: fmt.Sprintf("etcd: %v (%s)", plain(err), s.tried()), err: err}
+}
+
+// codeOf is gRPC's code of a request's error. A limit that passed is DeadlineExceeded
+// whoever noticed it first: etcd 3.4 reports it without a code.
+func codeOf(err error) codes.Code {
+	var e rpctypes.EtcdError
+	switch {
+	case err == nil:
+		return codes.OK
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		plain(err) == context.DeadlineExceeded.Error(), plain(err) == context.Canceled.Error():
+		return codes.DeadlineExceeded
+	case errors.As(err, &e):
+		return e.Code()
+	}
+	return status.Code(err)
 }
 
 // isDomain says whether err is an outcome of ours and no failure of etcd's.
@@ -92,6 +107,8 @@ func (s *Store) known(err error) (msg string, transient, ok bool) {
 	switch {
 	case is(rpctypes.ErrAuthFailed):
 		return fmt.Sprintf("etcd refused user %q: unknown user or wrong password (%s)", s.cfg.Username, s.tried()), false, true
+	case s.cfg.Username != "" && is(rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken): // time and again
+		return fmt.Sprintf("etcd does not take the tokens that it gives user %q (%s)", s.cfg.Username, s.tried()), true, true
 	case is(rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken):
 		return fmt.Sprintf("etcd wants a user: set the etcd user name and password (%s)", s.tried()), false, true
 	case is(rpctypes.ErrPermissionDenied):
@@ -102,8 +119,8 @@ func (s *Store) known(err error) (msg string, transient, ok bool) {
 		return fmt.Sprintf("etcd denied permission: %s no readwrite role for the prefix %s", who, prefix), false, true
 	case is(rpctypes.ErrNoSpace):
 		return fmt.Sprintf("etcd is out of space and takes no writes: compact and defragment it, or raise its quota, then disarm the alarm (%s)", s.tried()), true, true
-	case is(rpctypes.ErrNoLeader, rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail,
-		rpctypes.ErrTimeoutDueToConnectionLost, rpctypes.ErrLeaderChanged, rpctypes.ErrNotCapable):
+	case is(rpctypes.ErrNoLeader, rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutWaitAppliedIndex,
+		rpctypes.ErrTimeoutDueToConnectionLost, rpctypes.ErrLeaderChanged, rpctypes.ErrNotCapable, rpctypes.ErrUnhealthy):
 		return fmt.Sprintf("etcd has no leader or lost its quorum: %s (%s)", plain(err), s.tried()), true, true
 	case is(rpctypes.ErrTooManyRequests, rpctypes.ErrCompacted, rpctypes.ErrFutureRev, rpctypes.ErrLeaseNotFound,
 		rpctypes.ErrAuthOldRevision):
@@ -112,16 +129,32 @@ func (s *Store) known(err error) (msg string, transient, ok bool) {
 	return "", false, false
 }
 
+// refused says whether etcd itself said that a change was not carried out, and
+// would not be if it came again at once.
+func refused(err error) bool {
+	switch codeOf(err) {
+	case codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.FailedPrecondition, codes.NotFound:
+		return true
+	case codes.ResourceExhausted:
+		return !errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyRequests)
+	}
+	return false
+}
+
 // plain is the server's own sentence, without gRPC's wrapping.
 func plain(err error) string {
 	var e rpctypes.EtcdError
 	if errors.As(err, &e) {
 		return strings.TrimPrefix(e.Error(), "etcdserver: ")
 	}
+	msg := err.Error()
 	if st, ok := status.FromError(err); ok {
-		return strings.TrimPrefix(st.Message(), "etcdserver: ")
+		msg = st.Message()
 	}
-	return err.Error()
+	if _, desc, ok := strings.Cut(msg, " desc = "); ok { // of a watch that was cancelled: nothing but text
+		msg = desc
+	}
+	return strings.TrimPrefix(msg, "etcdserver: ")
 }
 
 func (s *Store) tried() string { return "tried " + strings.Join(s.cfg.Endpoints, ", ") }
@@ -168,8 +201,8 @@ func (s *Store) probe(endpoint string) (why string, passing bool) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Second))
 	if u.Scheme == "https" {
-		if why := s.probeTLS(conn, u.Hostname()); why != "" {
-			return why, false
+		if why, passing := s.probeTLS(conn, u.Hostname()); why != "" {
+			return why, passing
 		}
 	} else if speaksTLS(conn) {
 		return "speaks TLS: use https://" + u.Host, false
@@ -184,9 +217,9 @@ func speaksTLS(conn net.Conn) bool {
 	return err == nil || strings.Contains(err.Error(), "remote error: tls")
 }
 
-// probeTLS says what is wrong with the certificates of either side, "" if
-// nothing is.
-func (s *Store) probeTLS(conn net.Conn, host string) string {
+// probeTLS says what is wrong with TLS, "" if nothing is, and whether that may
+// pass: certificates that do not fit will not.
+func (s *Store) probeTLS(conn net.Conn, host string) (why string, passing bool) {
 	cfg := s.tls.config()
 	if cfg == nil {
 		cfg = &tls.Config{}
@@ -206,17 +239,20 @@ func (s *Store) probeTLS(conn net.Conn, host string) string {
 	var timeout net.Error
 	switch {
 	case err == nil, errors.As(err, &timeout) && timeout.Timeout():
-		return ""
+		return "", true
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		// An http endpoint does so, but a proxy without a server behind it too.
+		return "hung up during the TLS handshake (if it does not speak TLS, use http://)", true
 	case errors.As(err, &record):
-		return "does not speak TLS: use http://"
+		return "does not speak TLS: use http://", false
 	case errors.As(err, &unknown):
-		return "has a certificate of an authority that is not trusted: check the etcd CA file"
+		return "has a certificate of an authority that is not trusted: check the etcd CA file", false
 	case errors.As(err, &verify):
-		return "has a certificate that is not valid: " + verify.Err.Error()
+		return "has a certificate that is not valid: " + verify.Err.Error(), false
 	case strings.Contains(err.Error(), "remote error: tls"):
-		return "rejected our certificate: check the etcd certificate and key files (" + lastPart(err) + ")"
+		return "rejected our certificate: check the etcd certificate and key files (" + lastPart(err) + ")", false
 	}
-	return "failed the TLS handshake (" + lastPart(err) + ")"
+	return "failed the TLS handshake (" + lastPart(err) + ")", false
 }
 
 // lastPart is the innermost cause of a network error.

@@ -2,6 +2,8 @@ package etcd
 
 import (
 	"context"
+	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -41,15 +43,28 @@ func (s *Store) History(ctx context.Context, group locksmith.Group, n int) ([]lo
 	slices.SortFunc(resp.Kvs, func(a, b *mvccpb.KeyValue) int { return int(b.ModRevision - a.ModRevision) })
 	var entries []locksmith.HistoryEntry
 	for _, kv := range resp.Kvs[:max(0, min(n, len(resp.Kvs)))] {
-		var d historyDoc
-		if err := decode(kv, &d); err != nil {
+		e, err := parseHistory(kv)
+		if err != nil {
 			return nil, err
 		}
-		entries = append(entries, locksmith.HistoryEntry{
-			Time: d.Time, Actor: d.Actor, Action: d.Action, Machine: d.Machine, Hostname: d.Hostname, Outcome: d.Outcome,
-			Held: time.Duration(d.HeldMS) * time.Millisecond, Down: time.Duration(d.DownMS) * time.Millisecond,
-			Revision: kv.ModRevision,
-		})
+		entries = append(entries, e)
 	}
 	return entries, nil
+}
+
+// parseHistory reads an entry. Durations that no entry of ours has are refused, as
+// they would wrap around.
+func parseHistory(kv *mvccpb.KeyValue) (locksmith.HistoryEntry, error) {
+	var d historyDoc
+	if err := decode(kv, &d); err != nil {
+		return locksmith.HistoryEntry{}, err
+	}
+	if limit := int64(math.MaxInt64 / time.Millisecond); min(d.HeldMS, d.DownMS) < 0 || max(d.HeldMS, d.DownMS) > limit {
+		return locksmith.HistoryEntry{}, &locksmith.UnreadableError{Key: string(kv.Key), Err: errors.New("a duration is out of range")}
+	}
+	return locksmith.HistoryEntry{
+		Time: d.Time, Actor: d.Actor, Action: d.Action, Machine: d.Machine, Hostname: d.Hostname, Outcome: d.Outcome,
+		Held: time.Duration(d.HeldMS) * time.Millisecond, Down: time.Duration(d.DownMS) * time.Millisecond,
+		Revision: kv.ModRevision,
+	}, nil
 }

@@ -78,7 +78,7 @@ func waiterAt(g locksmith.Group, key []byte) (priority int, machine string, ok b
 		return 0, "", false
 	}
 	priority, err := strconv.Atoi(level)
-	if err != nil || priority < locksmith.MinPriority || priority > locksmith.MaxPriority {
+	if err != nil || level != strconv.Itoa(priority) || priority < locksmith.MinPriority || priority > locksmith.MaxPriority {
 		return 0, "", false
 	}
 	machine, err = url.QueryUnescape(name)

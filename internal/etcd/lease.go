@@ -22,6 +22,23 @@ type leaseKeeper struct {
 	cur   *lease // nil: none yet, or lost
 }
 
+// gate is a mutex for what may take as long as a request: those who wait for it
+// give up with their contexts.
+type gate chan struct{}
+
+func newGate() gate { return make(gate, 1) }
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (g gate) leave() { <-g }
+
 // get returns the lease, and asks for one where there is none.
 func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
 	if err := k.mu.enter(ctx); err != nil {
@@ -38,7 +55,7 @@ func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
 	}
 	limited, cancel := k.store.limit(ctx)
 	defer cancel()
-	cl, err := k.store.client(limited)
+	cl, err := k.store.client()
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +112,7 @@ func (k *leaseKeeper) drop(revoke bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), min(k.store.cfg.Timeout, 3*time.Second))
 	defer cancel()
-	if cl, err := k.store.client(ctx); err == nil {
+	if cl, err := k.store.client(); err == nil {
 		if _, err := cl.Revoke(ctx, l.id); err != nil {
 			k.store.log.Debug("lease not revoked, it will expire", "error", err)
 		}

@@ -129,11 +129,9 @@ func (a *attempt) enqueue(ctx context.Context, cmps []clientv3.Cmp, then, els []
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	a.joined, a.unsettled = true, true
 	resp, err := a.store.change(context.WithoutCancel(ctx), cmps, then, els)
-	if err == nil {
-		a.unsettled = false
-	}
+	a.joined = a.joined || !refused(err)
+	a.unsettled = err != nil && (a.unsettled || !refused(err))
 	return resp, err
 }
 
@@ -435,9 +433,9 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 func (a *attempt) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.store.cfg.Timeout, 3*time.Second))
 	defer cancel()
-	resp, err := a.store.txn(ctx, nil, opsFor(a.groups, func(g locksmith.Group) clientv3.Op {
+	resp, err := a.store.read(ctx, opsFor(a.groups, func(g locksmith.Group) clientv3.Op {
 		return clientv3.OpGet(queueKey(g, a.priority, a.machine))
-	}), nil)
+	}))
 	var cmps []clientv3.Cmp
 	var then []clientv3.Op
 	for i := range a.groups {

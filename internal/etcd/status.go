@@ -39,11 +39,11 @@ func (s *Store) Semaphore(ctx context.Context, group locksmith.Group) (sem locks
 // revision, and which holders' agents are present.
 func (s *Store) Status(ctx context.Context, group locksmith.Group) (locksmith.GroupStatus, error) {
 	st := locksmith.GroupStatus{Group: group, Sem: locksmith.NewSemaphore()}
-	resp, err := s.txn(ctx, nil, []clientv3.Op{
+	resp, err := s.read(ctx, []clientv3.Op{
 		clientv3.OpGet(semaphoreKey(group)),
 		clientv3.OpGet(holdersPrefix(group), clientv3.WithPrefix()),
 		clientv3.OpGet(queuePrefix(group), clientv3.WithPrefix()),
-	}, nil)
+	})
 	if err != nil {
 		return st, s.explain(ctx, err)
 	}
@@ -117,7 +117,7 @@ func (s *Store) readPresence(ctx context.Context, holders []locksmith.HolderStat
 		for i, h := range chunk {
 			ops[i] = clientv3.OpGet(presenceKey(h.MachineID), clientv3.WithKeysOnly())
 		}
-		resp, err := s.txn(ctx, nil, ops, nil)
+		resp, err := s.read(ctx, ops)
 		if err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func (s *Store) Groups(ctx context.Context) ([]locksmith.GroupSummary, error) {
 			ops = append(ops, clientv3.OpGet(semaphoreKey(g)),
 				clientv3.OpGet(queuePrefix(g), clientv3.WithPrefix(), clientv3.WithCountOnly()))
 		}
-		resp, err := s.txn(ctx, nil, ops, nil)
+		resp, err := s.read(ctx, ops)
 		if err != nil {
 			return nil, s.explain(ctx, err)
 		}

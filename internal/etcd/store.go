@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/grpclog"
 )
 
@@ -49,8 +53,8 @@ type Store struct {
 	cfg  Config
 	log  *slog.Logger
 	tls  *tlsFiles
-	mu   gate
-	cl   *clientv3.Client // nil until first used: with a password, making one calls etcd
+	mu   sync.Mutex
+	cl   *clientv3.Client // nil until first used
 	own  bool             // Close closes cl
 	keep *leaseKeeper
 }
@@ -98,7 +102,7 @@ func New(client *clientv3.Client, cfg Config) *Store {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{cfg: cfg, log: cfg.Log, mu: newGate(), cl: client}
+	s := &Store{cfg: cfg, log: cfg.Log, cl: client}
 	s.keep = &leaseKeeper{store: s, mu: newGate()}
 	return s
 }
@@ -107,10 +111,8 @@ func New(client *clientv3.Client, cfg Config) *Store {
 // Slots stay held.
 func (s *Store) Close() error {
 	s.keep.drop(true)
-	if err := s.mu.enter(context.Background()); err != nil {
-		return err
-	}
-	defer s.mu.leave()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.own || s.cl == nil {
 		return nil
 	}
@@ -122,64 +124,38 @@ func (s *Store) Close() error {
 	return err
 }
 
-// client returns the connection, and makes it at the first use: with a password
-// that calls etcd, and ends with ctx.
-func (s *Store) client(ctx context.Context) (*clientv3.Client, error) {
-	if err := s.mu.enter(ctx); err != nil {
-		return nil, err
-	}
-	defer s.mu.leave()
+// client returns the connection, and makes it at the first use. It calls no etcd.
+func (s *Store) client() (*clientv3.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.cl != nil {
 		return s.cl, nil
 	}
-	life, end := context.WithCancel(context.Background())
-	keep := context.AfterFunc(ctx, end)
+	opts := []grpc.DialOption{reconnect}
+	if s.cfg.Username != "" {
+		l := &login{user: s.cfg.Username, password: s.cfg.Password, timeout: s.cfg.Timeout, renewing: newGate()}
+		opts = append(opts, l.options()...)
+	}
 	cl, err := clientv3.New(clientv3.Config{
-		Context:     life,
-		Endpoints:   s.cfg.Endpoints,
-		TLS:         s.tls.config(),
-		Username:    s.cfg.Username,
-		Password:    s.cfg.Password,
-		DialTimeout: s.cfg.Timeout,
+		Endpoints: s.cfg.Endpoints,
+		TLS:       s.tls.config(),
 		// A peer that vanished without a word is found within 15 s; etcd
 		// refuses pings more often than every 5 s.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		// Reads are repeated for about as long as an election takes; a refused
 		// connection is reported after that and not at the time limit.
-		MaxUnaryRetries:    15,
-		BackoffWaitBetween: 100 * time.Millisecond,
-		DialOptions:        append([]grpc.DialOption{reconnect}, s.cfg.DialOptions...),
+		MaxUnaryRetries:    readTries,
+		BackoffWaitBetween: readPause,
+		DialOptions:        append(opts, s.cfg.DialOptions...),
 		Logger:             zap.NewNop(), // errors come back with the calls
 	})
 	if err != nil {
-		end()
 		return nil, err
-	}
-	if !keep() { // ctx ended meanwhile, and the client with it
-		cl.Close()
-		return nil, context.Cause(ctx)
 	}
 	s.cl = cl
 	return cl, nil
 }
-
-// gate is a mutex for what may take as long as a request: those who wait for it
-// give up with their contexts.
-type gate chan struct{}
-
-func newGate() gate { return make(gate, 1) }
-
-func (g gate) enter(ctx context.Context) error {
-	select {
-	case g <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (g gate) leave() { <-g }
 
 // limit bounds one request by the store's timeout.
 func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -191,11 +167,32 @@ func (s *Store) limit(ctx context.Context) (context.Context, context.CancelFunc)
 func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (*clientv3.TxnResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	cl, err := s.client(ctx)
+	cl, err := s.client()
 	if err != nil {
 		return nil, err
 	}
 	return cl.Txn(ctx).If(cmps...).Then(then...).Else(els...).Commit()
+}
+
+// Reads are tried again for about as long as an election takes.
+const (
+	readTries = 15
+	readPause = 100 * time.Millisecond
+)
+
+// read is txn for one that only reads, which the client itself does not repeat.
+func (s *Store) read(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	for try := 1; ; try++ {
+		resp, err := s.txn(ctx, nil, ops, nil)
+		if err == nil || try == readTries || codeOf(err) != codes.Unavailable {
+			return resp, err
+		}
+		if !pause(ctx, readPause) {
+			return nil, err
+		}
+	}
 }
 
 // change is txn for one that writes: once sent it is not cancelled, only limited,
@@ -217,7 +214,7 @@ func (s *Store) change(ctx context.Context, cmps []clientv3.Cmp, then, els []cli
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	cl, err := s.client(ctx)
+	cl, err := s.client()
 	if err != nil {
 		return nil, err
 	}
@@ -228,13 +225,20 @@ func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) 
 // to deliver what comes after the reads that came before. The watch ends with an
 // error, instead of silence, when the member that serves it loses its leader.
 func (s *Store) watch(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.WatchChan, error) {
-	cl, err := s.client(ctx)
+	cl, err := s.client()
 	if err != nil {
 		return nil, err
 	}
 	events := cl.Watch(clientv3.WithRequireLeader(ctx), key, append(opts, clientv3.WithCreatedNotify())...)
 	resp, open := <-events
-	return events, watchErr(ctx, resp, open)
+	err = watchErr(ctx, resp, open)
+	if errors.Is(err, errWatchRefused) {
+		// A read tells a lapsed token, which it renews, from no permission.
+		if _, why := s.get(ctx, key, append(opts, clientv3.WithCountOnly())...); why != nil {
+			err = why
+		}
+	}
+	return events, err
 }
 
 // watchErr is the reason why a watch's channel delivered resp or was closed.
@@ -242,7 +246,11 @@ func watchErr(ctx context.Context, resp clientv3.WatchResponse, open bool) error
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := resp.Err(); err != nil {
+	switch err := resp.Err(); {
+	case err == nil:
+	case slices.Contains([]string{plain(rpctypes.ErrPermissionDenied), plain(rpctypes.ErrInvalidAuthToken), plain(rpctypes.ErrUserEmpty)}, plain(err)):
+		return errWatchRefused
+	default:
 		return fmt.Errorf("watch: %w", err)
 	}
 	if !open {

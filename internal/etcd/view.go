@@ -73,7 +73,7 @@ func (v viewer) ops() []clientv3.Op {
 // read makes one request, with extra operations after the view's own, whose
 // responses it returns.
 func (v viewer) read(ctx context.Context, extra ...clientv3.Op) (view, []*pb.ResponseOp, error) {
-	resp, err := v.store.txn(ctx, nil, append(v.ops(), extra...), nil)
+	resp, err := v.store.read(ctx, append(v.ops(), extra...))
 	if err != nil {
 		return view{}, nil, err
 	}

@@ -6,6 +6,7 @@ package etcdtest
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -138,7 +140,7 @@ func (s *Server) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for {
-		if _, err = c.Get(ctx, "ready"); err == nil {
+		if _, err = c.Get(ctx, "ready"); err == nil || errors.Is(err, rpctypes.ErrUserEmpty) {
 			return nil
 		}
 		if ctx.Err() != nil {
