@@ -168,7 +168,7 @@ To look at it from another terminal:
 			if mostDown != tt.max {
 				t.Errorf("the lines show %d down at once, and max is %d", mostDown, tt.max)
 			}
-			summary := `\nMACHINE  WAITED  DOWN  BOOTS\n(m\d         [\d.]+s  0\.\ds      2\n){` + fmt.Sprint(tt.machines) + `}\n` +
+			summary := `\nMACHINE  WAITED  DOWN  BOOTS\n(m\d {6,}[\d.]+s +[\d.]+s      2\n){` + fmt.Sprint(tt.machines) + `}\n` +
 				fmt.Sprintf(`%d machines rebooted once each, after \d+\.\ds in all\.\nMost down at once: %d\. Max is %d, never exceeded\.\n$`,
 					tt.machines, tt.max, tt.max)
 			if !regexp.MustCompile(summary).MatchString(out) {
