@@ -96,7 +96,8 @@ func cmdAuth(ts *testscript.TestScript, _ bool, _ []string) {
 func cmdPut(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := patience()
 	defer cancel()
-	_, err := client(ts).Put(ctx, args[0], args[1])
+	value := strings.ReplaceAll(args[1], "NOW", strconv.FormatInt(time.Now().Unix(), 10))
+	_, err := client(ts).Put(ctx, args[0], value)
 	check(ts, err)
 }
 

@@ -144,7 +144,7 @@ func (c *call) holdersTable(s locksmith.GroupStatus) string {
 			since, held = clock(h.Since()), age(now.Sub(h.Since()))
 		}
 		agent := agentState(h)
-		if agent.text == agentGone {
+		if agent.text == agentGone && !onItsWay(h, now) {
 			gone = append(gone, h.MachineID)
 		}
 		t.add(cell{text: h.MachineID}, cell{text: h.Hostname}, phase(h), cell{text: since}, cell{text: held},
@@ -158,7 +158,7 @@ func (c *call) holdersTable(s locksmith.GroupStatus) string {
 		text += "\n"
 	}
 	for _, id := range gone {
-		text += fmt.Sprintf("No word from %s: it may be on its way back. If it is down for good: %s\n",
+		text += fmt.Sprintf("No word from %s: look at it. If it is down for good: %s\n",
 			oneLine(id), c.unlockCommand(s.Group, id))
 	}
 	return text
@@ -176,6 +176,15 @@ func agentState(h locksmith.HolderStatus) cell {
 		return cell{agentGone, red}
 	}
 	return cell{}
+}
+
+// bootTime is how long a machine may be silent after its reboot was asked for,
+// before it is worth a look. Servers with much memory take minutes to start.
+const bootTime = 10 * time.Minute
+
+// onItsWay says whether a silent holder may well be booting.
+func onItsWay(h locksmith.HolderStatus, now time.Time) bool {
+	return h.Phase == locksmith.PhaseRebooting && now.Sub(time.Unix(h.PhaseTime, 0)) < bootTime
 }
 
 func phase(h locksmith.HolderStatus) cell {
