@@ -22,6 +22,10 @@ type Config struct {
 	// NoSync leaves out fsync. A crash of the machine may then lose what was
 	// acknowledged: for tests only.
 	NoSync bool
+
+	// BcryptCost is how dear it is to try passwords, of etcd's users; 0: etcd's
+	// default.
+	BcryptCost uint
 }
 
 // Server is a running etcd of one member.
@@ -47,6 +51,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	c.InitialCluster = c.InitialClusterFromName(c.Name)
 	c.UnsafeNoFsync = cfg.NoSync
+	if cfg.BcryptCost > 0 {
+		c.BcryptCost = cfg.BcryptCost
+	}
 	// Old revisions serve nobody: watches resume within minutes, history is a
 	// ring of keys.
 	c.AutoCompactionMode, c.AutoCompactionRetention = embed.CompactorModePeriodic, "1h"

@@ -35,6 +35,10 @@ const (
 // Kinds lists all kinds.
 var Kinds = []Kind{Embedded, Debian}
 
+// bcryptCost is the least there is: under the race detector a login would take
+// seconds.
+const bcryptCost = 4
+
 // Server is an etcd with data of its own.
 type Server struct {
 	Endpoint string
@@ -77,7 +81,7 @@ func (s *Server) Restart() error {
 	if s.kind == Embedded {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		e, err := embedded.Start(ctx, embedded.Config{Dir: s.dir, Listen: s.listen, NoSync: true})
+		e, err := embedded.Start(ctx, embedded.Config{Dir: s.dir, Listen: s.listen, NoSync: true, BcryptCost: bcryptCost})
 		if err != nil {
 			return err
 		}
@@ -120,7 +124,7 @@ func (s *Server) startProcess() error {
 	cmd := exec.Command(path, append([]string{"--name", s.name, "--data-dir", s.dir + "/data",
 		"--listen-client-urls", s.Endpoint, "--advertise-client-urls", s.Endpoint,
 		"--listen-peer-urls", "http://" + s.peer, "--initial-advertise-peer-urls", "http://" + s.peer,
-		"--initial-cluster", s.cluster, "--logger", "zap"}, s.extra...)...)
+		"--initial-cluster", s.cluster, "--logger", "zap", "--bcrypt-cost", fmt.Sprint(bcryptCost)}, s.extra...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

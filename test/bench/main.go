@@ -1,0 +1,125 @@
+// Command bench measures locksmith's figures, each beside its floor: the least that
+// the same etcd, or the same kind of program, can do, measured in the same run.
+//
+// It must not contain what it measures: the lock is internal/etcd, the machines are
+// internal/fleet, the programs are built from cmd.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// bench is one run.
+type bench struct {
+	endpoint string // of the etcd that is measured
+	dir      string // for data and programs, removed at the end
+	quick    bool
+	progress io.Writer
+	figures  []figure
+}
+
+// parts are what can be measured, in this order.
+var parts = []struct {
+	name string
+	run  func(*bench, context.Context) error
+}{
+	{"handoff", (*bench).handoffs},
+	{"cycle", (*bench).cycle},
+	{"rollout", (*bench).rollout},
+	{"status", (*bench).status},
+	{"daemon", (*bench).daemon},
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == serveArg {
+		return serve(ctx, args[1:], stdin, stdout, stderr)
+	}
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	endpoint := flags.String("etcd", "", "`URL` of an etcd to measure, which nobody else uses; empty: one is started, with fsync")
+	quick := flags.Bool("quick", false, "a short form: fewer machines, fewer repetitions")
+	asJSON := flags.Bool("json", false, "print JSON instead of a table")
+	only := flags.String("only", strings.Join(names, ","), "measure only these `parts`")
+	dir := flags.String("dir", "", "where data and programs go while it runs; empty: the system's temporary directory")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	for part := range strings.SplitSeq(*only, ",") {
+		if !slices.Contains(names, part) {
+			fmt.Fprintf(stderr, "bench: no part %q: choose from %s\n", part, strings.Join(names, ","))
+			return 2
+		}
+	}
+	b := &bench{endpoint: *endpoint, quick: *quick, progress: stderr}
+	err := b.measure(ctx, *dir, strings.Split(*only, ","))
+	if *asJSON {
+		out := json.NewEncoder(stdout)
+		out.SetIndent("", "  ")
+		err = errors.Join(err, out.Encode(b.figures))
+	} else {
+		printTable(stdout, b.figures)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+// measure runs the parts. What was measured before one fails stays.
+func (b *bench) measure(ctx context.Context, dir string, only []string) (err error) {
+	if b.dir, err = os.MkdirTemp(dir, "locksmith-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	if b.endpoint == "" {
+		server, err := startServer(ctx, b.dir+"/etcd")
+		if err != nil {
+			return err
+		}
+		defer server.stop()
+		b.endpoint = server.endpoint
+	}
+	for _, p := range parts {
+		if !slices.Contains(only, p.name) {
+			continue
+		}
+		if err := p.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return nil
+}
+
+// say tells who watches what is going on.
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.progress, format+"\n", args...)
+}
+
+// reps is n, or less in the short form.
+func (b *bench) reps(n, quick int) int {
+	if b.quick {
+		return quick
+	}
+	return n
+}
