@@ -200,7 +200,7 @@ func (s *Store) SetMax(ctx context.Context, group locksmith.Group, n int, actor 
 			}
 			sent = true
 			txn, err := s.change(ctx, []clientv3.Cmp{gv.unchanged()}, gv.write(sem, historyDoc{
-				Time: time.Now(), Actor: actor, Action: locksmith.ActionSetMax, Outcome: maxOutcome(gv.sem.Max, n),
+				Time: time.Now(), Actor: actor, Action: locksmith.ActionSetMax, Outcome: maxOutcome(gv, n),
 			}), []clientv3.Op{clientv3.OpGet(semaphoreKey(group))})
 			if err != nil {
 				return err
@@ -214,4 +214,11 @@ func (s *Store) SetMax(ctx context.Context, group locksmith.Group, n int, actor 
 	return old, err
 }
 
-func maxOutcome(from, to int) string { return fmt.Sprintf("max %d -> %d", from, to) }
+// maxOutcome is how the history tells a new max. A group that is written for the
+// first time had none.
+func maxOutcome(before groupView, n int) string {
+	if before.semRev == 0 {
+		return fmt.Sprintf("max %d", n)
+	}
+	return fmt.Sprintf("max %d -> %d", before.sem.Max, n)
+}
