@@ -37,7 +37,7 @@ lint: ## gofmt, vet and staticcheck
 	@scripts/lint
 
 docs: ## write the generated parts of docs/ anew
-	@go generate ./...
+	@go generate ./... && go test ./cmd/locksmithd ./cmd/locksmith-server -run TestReference -update
 
 clean: ## remove what was built
 	@rm -rf bin
