@@ -157,14 +157,19 @@ func plain(err error) string {
 	return strings.TrimPrefix(msg, "etcdserver: ")
 }
 
-func (s *Store) tried() string { return "tried " + strings.Join(s.cfg.Endpoints, ", ") }
+func (s *Store) tried() string {
+	if len(s.cfg.Endpoints) == 0 { // a shared client: whoever made it knows where it goes
+		return "over a shared connection"
+	}
+	return "tried " + strings.Join(s.cfg.Endpoints, ", ")
+}
 
 // diagnose asks each endpoint's own socket why there was no answer: gRPC reports
 // a refused connection, a wrong authority and a silent server all alike as a
 // deadline that passed. transient is false if at every endpoint the files or the
 // names given are the fault.
 func (s *Store) diagnose(err error) (msg string, transient bool) {
-	if len(s.cfg.Endpoints) == 0 { // a shared client: whoever made it knows where it goes
+	if len(s.cfg.Endpoints) == 0 {
 		return "no answer from etcd: " + plain(err), true
 	}
 	parts := make([]string, len(s.cfg.Endpoints))
@@ -181,6 +186,9 @@ func (s *Store) diagnose(err error) (msg string, transient bool) {
 	return "no answer from etcd: " + strings.Join(parts, "; "), slices.Contains(passing, true)
 }
 
+// probeLimit is what asking an endpoint may add to a call that has failed.
+const probeLimit = 2 * time.Second
+
 // probe says in a few words what a fresh connection to endpoint meets, and
 // whether that may pass.
 func (s *Store) probe(endpoint string) (why string, passing bool) {
@@ -188,7 +196,8 @@ func (s *Store) probe(endpoint string) (why string, passing bool) {
 	if err != nil {
 		return "is no URL", false
 	}
-	conn, err := (&net.Dialer{Timeout: time.Second}).Dial("tcp", u.Host)
+	deadline := time.Now().Add(probeLimit)
+	conn, err := (&net.Dialer{Deadline: deadline}).Dial("tcp", u.Host)
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns):
@@ -199,7 +208,7 @@ func (s *Store) probe(endpoint string) (why string, passing bool) {
 		return "cannot be reached (" + lastPart(err) + ")", true
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
+	conn.SetDeadline(deadline)
 	if u.Scheme == "https" {
 		if why, passing := s.probeTLS(conn, u.Hostname()); why != "" {
 			return why, passing

@@ -14,7 +14,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -29,6 +31,7 @@ func main() {
 type bench struct {
 	endpoint string // of the etcd that is measured
 	dir      string // for data and programs, removed at the end
+	lengths  []int  // of the queues
 	quick    bool
 	progress io.Writer
 	figures  []figure
@@ -58,6 +61,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	flags.SetOutput(stderr)
 	endpoint := flags.String("etcd", "", "`URL` of an etcd to measure, which nobody else uses; empty: one is started, with fsync")
 	quick := flags.Bool("quick", false, "a short form: fewer machines, fewer repetitions")
+	waiting := flags.String("waiting", "", "measure handoffs with so many waiting, a `list` with commas; empty: 10,100,1000,10000, with -quick 10,1000")
+	profile := flags.String("cpuprofile", "", "write a profile of this process, not of etcd, to `FILE`")
 	asJSON := flags.Bool("json", false, "print JSON instead of a table")
 	only := flags.String("only", strings.Join(names, ","), "measure only these `parts`")
 	dir := flags.String("dir", "", "where data and programs go while it runs; empty: the system's temporary directory")
@@ -71,7 +76,24 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		}
 	}
 	b := &bench{endpoint: *endpoint, quick: *quick, progress: stderr}
-	err := b.measure(ctx, *dir, strings.Split(*only, ","))
+	var err error
+	if b.lengths, err = parseLengths(*waiting, *quick); err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 2
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(stderr, "bench:", err)
+			return 1
+		}
+		defer f.Close()
+		defer pprof.StopCPUProfile()
+	}
+	err = b.measure(ctx, *dir, strings.Split(*only, ","))
 	if *asJSON {
 		out := json.NewEncoder(stdout)
 		out.SetIndent("", "  ")
@@ -84,6 +106,23 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 1
 	}
 	return 0
+}
+
+func parseLengths(list string, quick bool) (lengths []int, err error) {
+	switch {
+	case list == "" && quick:
+		list = "10,1000"
+	case list == "":
+		list = "10,100,1000,10000"
+	}
+	for s := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("-waiting %q: must be numbers of 1 or more, with commas", list)
+		}
+		lengths = append(lengths, n)
+	}
+	return lengths, nil
 }
 
 // measure runs the parts. What was measured before one fails stays.
