@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -81,6 +82,7 @@ type Audit struct {
 
 	mu         sync.Mutex
 	closed     bool
+	down       map[string]bool // by name
 	store      Store
 	changed    chan struct{}
 	allowed    map[string]bool // machine ids
@@ -95,7 +97,7 @@ func (f *Fleet) StartAudit(ctx context.Context, etcd *Etcd) (*Audit, error) {
 		return nil, err
 	}
 	a := &Audit{fleet: f, etcd: etcd, store: Store{}, changed: make(chan struct{}),
-		allowed: map[string]bool{}, ever: map[string]bool{}}
+		down: map[string]bool{}, allowed: map[string]bool{}, ever: map[string]bool{}}
 	for _, kv := range res.Kvs {
 		a.store[string(kv.Key)] = string(kv.Value)
 	}
@@ -106,7 +108,11 @@ func (f *Fleet) StartAudit(ctx context.Context, etcd *Etcd) (*Audit, error) {
 	f.watch(func(e Event) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if e.Kind == Down && e.Boot != "plug" && !a.closed {
+		reboots := e.Kind == Down && e.Boot != "plug" ||
+			// Without a shutdown that could be seen: the kernel was asked at once.
+			e.Kind == Off && e.Status == strconv.Itoa(rebooted) && !a.down[e.Machine]
+		a.down[e.Machine] = e.Kind != Up
+		if reboots && !a.closed {
 			a.tasks.Go(func() { a.checkSlots(watching, e) })
 		}
 	})

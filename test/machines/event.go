@@ -77,13 +77,18 @@ func MostDown(events []Event, machines []string) (most int, which []string) {
 }
 
 // IsUp says whether machine is up after events.
-func IsUp(events []Event, machine string) bool {
+func IsUp(events []Event, machine string) bool { return last(events, machine) == Up }
+
+func isDown(events []Event, machine string) bool { return last(events, machine) == Down }
+
+// last is what was last observed of machine.
+func last(events []Event, machine string) Kind {
 	for _, e := range slices.Backward(events) {
 		if e.Machine == machine {
-			return e.Kind == Up
+			return e.Kind
 		}
 	}
-	return false
+	return ""
 }
 
 // Boots counts how often machine came up, each with another boot id.

@@ -179,6 +179,9 @@ func (f *Fleet) observed(line string) {
 		f.faults = append(f.faults, err)
 		return
 	}
+	if e.Kind == Down && isDown(f.events, e.Machine) {
+		return // told by both of the machine's units
+	}
 	f.events = append(f.events, e)
 	close(f.changed)
 	f.changed = make(chan struct{})

@@ -42,6 +42,9 @@ rm -rf /var/lib/apt/lists/*
 var (
 	harnessUnits = []string{"observe-up.service", "observe-down.service"}
 	releaseUnits = []string{"update-engine.service", "locksmithd.service"}
+
+	// shutdownTargets start observe-shutdown.service.
+	shutdownTargets = []string{"reboot.target", "poweroff.target", "halt.target"}
 )
 
 //go:embed rootfs
@@ -129,7 +132,12 @@ func writeHarnessLayer(dir string) error {
 	if err != nil {
 		return err
 	}
-	return enable(dir, harnessUnits)
+	for _, target := range shutdownTargets {
+		if err := enable(dir, target, []string{"observe-shutdown.service"}); err != nil {
+			return err
+		}
+	}
+	return enable(dir, "multi-user.target", harnessUnits)
 }
 
 // BuildRelease writes what a machine under test has installed into dir, a layer
@@ -158,7 +166,7 @@ func BuildRelease(ctx context.Context, module, dir string) error {
 	if err != nil {
 		return err
 	}
-	return enable(dir, releaseUnits)
+	return enable(dir, "multi-user.target", releaseUnits)
 }
 
 func goBuild(ctx context.Context, module, output, pkg string) error {
@@ -180,9 +188,10 @@ func unitProgram(unit string) (string, error) {
 	return "", errors.New("locksmithd.service: no ExecStart= with an absolute path")
 }
 
-func enable(dir string, units []string) error {
+// enable has target start units, in the layer dir.
+func enable(dir, target string, units []string) error {
 	for _, unit := range units {
-		link := filepath.Join(dir, "etc/systemd/system/multi-user.target.wants", unit)
+		link := filepath.Join(dir, "etc/systemd/system", target+".wants", unit)
 		if err := symlink("/etc/systemd/system/"+unit, link); err != nil {
 			return err
 		}
