@@ -320,7 +320,8 @@ func TestUnlockedDuringTheDelay(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.change(func() { w.holder = nil })
 		time.Sleep(5 * time.Minute)
-		if s := r.Status(); w.count(" reboot") != 0 || s.Waiting != "aborted: the slot was taken away; next try at 00:10:00" {
+		if s := r.Status(); w.count(" reboot") != 0 || w.count("restore") != 1 || w.count("release: aborted: the slot was taken away") != 0 ||
+			s.Held || s.Waiting != "aborted: the slot was taken away; next try at 00:10:00" {
 			t.Errorf("%+v %q", s, w.done())
 		}
 	})

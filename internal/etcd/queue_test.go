@@ -399,3 +399,68 @@ func TestCancelAtAnyMoment(t *testing.T) {
 		}
 	}
 }
+
+// The one in the middle gives up: whoever stands behind it is not first, although
+// a slot is free and the first one cannot take it yet.
+func TestMiddleGivesUp(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
+		s, g, other := dial(t, srv.Endpoint), newGroup(t), newGroup(t)
+		setMax(t, s, other, 0) // keeps the first, who wants both, from its slot
+		first := acquire(t, dial(t, srv.Endpoint), request("first", g, other))
+		awaitQueue(t, s, g, 1)
+		middle := acquire(t, dial(t, srv.Endpoint), request("middle", g))
+		awaitQueue(t, s, g, 2)
+		looked := make(chan struct{}, 10)
+		last := acquire(t, dial(t, srv.Endpoint, func(c *Config) {
+			c.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(afterLook(looked))}
+		}), request("last", g))
+		awaitQueue(t, s, g, 3)
+		middle.cancel(errStopped)
+		<-middle.done
+		select {
+		case <-looked: // who is before it now
+		case <-time.After(30 * time.Second):
+			t.Fatal("the last did not look who is before it")
+		}
+		setMax(t, s, other, 1)
+		slots := first.granted(t)
+		if !last.isWaiting() {
+			t.Fatal("the last went before the first")
+		}
+		if err := s.Release(t.Context(), slots, locksmith.Result{}); err != nil {
+			t.Fatal(err)
+		}
+		last.granted(t)
+	})
+}
+
+// afterLook signals when the youngest older entry of a queue was asked for.
+func afterLook(looked chan<- struct{}) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		if r, ok := req.(*pb.RangeRequest); ok && r.MaxCreateRevision > 0 {
+			looked <- struct{}{}
+		}
+		return err
+	}
+}
+
+// A grant that is carried out after its machine left the queue must not succeed,
+// however much room there is.
+func TestNoGrantWithoutQueueEntry(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
+		s, g := dial(t, srv.Endpoint), newGroup(t)
+		a := must(s.newAttempt(request("m", g), true, nil))(t)
+		l := must(s.keep.get(t.Context()))(t)
+		must(a.join(t.Context(), l.id))(t)
+		v, _, err := a.read(t.Context())
+		if err != nil || a.admits(v) != nil {
+			t.Fatal(err, a.admits(v))
+		}
+		a.leave(t.Context())
+		if _, _, granted, err := a.commit(t.Context(), v); granted || err != nil {
+			t.Errorf("granted %v, %v", granted, err)
+		}
+		checkGroup(t, s, g, 0, 1)
+	})
+}
