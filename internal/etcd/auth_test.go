@@ -426,6 +426,33 @@ func TestTokensExpireWhileWaiting(t *testing.T) {
 	}
 }
 
+// A stream that stands has the token it began with. A watch that is refused there
+// for its token goes over another.
+func TestWatchOnAStreamWithALapsedToken(t *testing.T) {
+	for _, kind := range etcdtest.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			srv, root := secureServer(t, kind)
+			var said sayings
+			s, g := dial(t, srv.Endpoint, as("machine", password, &said)), newGroup(t)
+			must(s.watch(t.Context(), semaphoreKey(g)))(t) // keeps the stream
+			must(root().AuthDisable(t.Context()))(t)
+			must(srv.Client(t).AuthEnable(t.Context()))(t)
+			for range 3 {
+				events := must(s.watch(t.Context(), semaphoreKey(g)))(t)
+				setMax(t, s, g, int(serial.Add(1)))
+				if resp := <-events; resp.Err() != nil || len(resp.Events) != 1 {
+					t.Fatalf("%+v", resp)
+				}
+			}
+			if n := s.streams.Load(); n != 1 {
+				t.Errorf("%d further streams, want 1", n)
+			}
+			must(s.TryAcquire(t.Context(), request("holder", g)))(t)
+		})
+	}
+}
+
 // Users are switched on while somebody without one waits.
 func TestUsersSwitchedOnWhileWaiting(t *testing.T) {
 	for _, kind := range etcdtest.Kinds {

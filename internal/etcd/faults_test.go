@@ -396,12 +396,18 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 			}
 			defer l.Close()
 			s := dial(t, "http://"+l.Addr().String(), func(c *Config) { c.Username, c.Password, c.Timeout = user, user, time.Minute })
+			keep, let := context.WithCancel(t.Context())
+			defer let()
+			present := make(chan error, 1) // asks for a lease until let go
+			go func() { present <- s.KeepPresence(keep, locksmith.Presence{MachineID: "m"}) }()
+			conn, err := l.Accept() // it does so now
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
 			ctx, cancel := context.WithCancelCause(t.Context())
 			all := calls(s, "", locksmith.Slots{Groups: []locksmith.Group{""}, Record: locksmith.Holder{MachineID: "m"}})
 			all["Acquire"] = func(ctx context.Context) error { _, err := s.Acquire(ctx, request("m", ""), nil); return err }
-			all["KeepPresence"] = func(ctx context.Context) error {
-				return s.KeepPresence(ctx, locksmith.Presence{MachineID: "m"})
-			}
 			// Changes are waited for once sent, and here they are sent without
 			// a read before.
 			delete(all, "Advance")
@@ -409,11 +415,6 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 			for name, do := range all {
 				go func() { errs <- fmt.Errorf("%s: %w", name, do(ctx)) }()
 			}
-			conn, err := l.Accept() // the calls are under way
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
 			cancel(errStopped)
 			for range all {
 				select {
@@ -424,6 +425,10 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 				case <-time.After(10 * time.Second):
 					t.Fatal("a call outlasts its context by 10 s")
 				}
+			}
+			let()
+			if err := <-present; !errors.Is(err, context.Canceled) {
+				t.Error(err)
 			}
 		})
 	}

@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -17,6 +19,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/grpclog"
+	"google.golang.org/grpc/metadata"
 )
 
 // Defaults of Config.
@@ -57,6 +60,8 @@ type Store struct {
 	cl   *clientv3.Client // nil until first used
 	own  bool             // Close closes cl
 	keep *leaseKeeper
+
+	streams atomic.Int64 // counts those whose tokens had lapsed
 }
 
 // reconnect bounds how long a client stays away from an etcd that is back: gRPC
@@ -229,16 +234,30 @@ func (s *Store) watch(ctx context.Context, key string, opts ...clientv3.OpOption
 	if err != nil {
 		return nil, err
 	}
-	events := cl.Watch(clientv3.WithRequireLeader(ctx), key, append(opts, clientv3.WithCreatedNotify())...)
-	resp, open := <-events
-	err = watchErr(ctx, resp, open)
-	if errors.Is(err, errWatchRefused) {
-		// A read tells a lapsed token, which it renews, from no permission.
-		if _, why := s.get(ctx, key, append(opts, clientv3.WithCountOnly())...); why != nil {
-			err = why
+	for again := false; ; again = true {
+		stream := s.streams.Load()
+		events := cl.Watch(onStream(clientv3.WithRequireLeader(ctx), stream), key, append(opts, clientv3.WithCreatedNotify())...)
+		resp, open := <-events
+		err := watchErr(ctx, resp, open)
+		if again || !errors.Is(err, errWatchRefused) {
+			return events, err
 		}
+		// A read tells a lapsed token from no permission. If it was the token
+		// of a stream that other watches keep open, it takes another stream.
+		if _, err := s.get(ctx, key, append(opts, clientv3.WithCountOnly())...); err != nil {
+			return nil, err
+		}
+		s.streams.CompareAndSwap(stream, stream+1)
 	}
-	return events, err
+}
+
+// onStream names the stream that a watch goes over: the client library has one for
+// each set of metadata. The first has no name.
+func onStream(ctx context.Context, stream int64) context.Context {
+	if stream == 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, "locksmith-stream", strconv.FormatInt(stream, 10))
 }
 
 // watchErr is the reason why a watch's channel delivered resp or was closed.
