@@ -83,10 +83,21 @@ func (m *Machine) Login(ctx context.Context) error {
 	})
 }
 
-// Logout ends the session that Login began.
+// Logout ends the session that Login began, and returns once logind has none. It
+// may take the machine down: its locksmithd may have waited for that.
 func (m *Machine) Logout(ctx context.Context) error {
-	_, err := m.Exec(ctx, "systemctl", "stop", "test-login.service")
-	return err
+	if _, err := m.Exec(ctx, "systemctl", "stop", "test-login.service"); err != nil {
+		return err
+	}
+	return Poll(ctx, "the session of tester on "+m.Name+" to end", func() (bool, error) {
+		out, err := m.Exec(ctx, "loginctl", "list-sessions", "--no-legend")
+		if err != nil || !strings.Contains(string(out), "tester") {
+			return err == nil, err
+		}
+		// A shell that was hit while it started up may outlive its terminal.
+		_, err = m.Exec(ctx, "loginctl", "terminate-user", "tester")
+		return false, err
+	})
 }
 
 // Terminal is everything that was written to the terminal of Login's session.
