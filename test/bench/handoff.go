@@ -40,16 +40,16 @@ const settle = 20 * time.Millisecond
 // handoffs measures the time from one machine's call to give its slot back to the
 // return of the next machine's call, in queues of growing length.
 func (b *bench) handoffs(ctx context.Context) error {
-	medians := make(map[int]time.Duration)
+	all := make(map[int][]time.Duration)
 	for _, n := range b.lengths {
 		b.say("handoff with %d waiting", n)
 		took, floor, err := b.handoff(ctx, n)
 		if err != nil {
 			return err
 		}
-		medians[n] = quantile(took, 0.5)
+		all[n] = took
 		name := fmt.Sprintf("handoff, %d waiting, ", n)
-		b.ratioAtMost(figure{Name: name + "median", Unit: "ms", Measured: ms(medians[n]), Floor: ms(quantile(floor, 0.5)),
+		b.ratioAtMost(figure{Name: name + "median", Unit: "ms", Measured: ms(quantile(took, 0.5)), Floor: ms(quantile(floor, 0.5)),
 			Note: fmt.Sprintf("%d handoffs", len(took))}, 2)
 		b.add(figure{Name: name + "p99", Unit: "ms", Measured: ms(quantile(took, 0.99)), Floor: ms(quantile(floor, 0.99))})
 	}
@@ -57,19 +57,27 @@ func (b *bench) handoffs(ctx context.Context) error {
 	if first == last {
 		return nil
 	}
+	// Once more, so that the short queue is measured before and after the long
+	// one: the machine may not be the same all the time.
+	b.say("handoff with %d waiting, again", first)
+	again, _, err := b.handoff(ctx, first)
+	if err != nil {
+		return err
+	}
+	all[first] = append(all[first], again...)
 	b.ratioAtMost(figure{Name: fmt.Sprintf("handoff, %d against %d waiting", last, first), Unit: "ms",
-		Measured: ms(medians[last]), Floor: ms(medians[first]), Note: "medians"}, 1.3)
+		Measured: ms(quantile(all[last], 0.5)), Floor: ms(quantile(all[first], 0.5)), Note: "medians; the short one before and after"}, 1.3)
 	return nil
 }
 
 func (b *bench) handoff(ctx context.Context, n int) (took, floors []time.Duration, err error) {
-	l, err := b.newLine(ctx, fmt.Sprintf("bench-%d", n), 1+n/1000)
+	l, err := b.newLine(fmt.Sprintf("bench-%s", locksmith.NewNonce()[:8]), 1+n/1000)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer l.close()
 	ctx, l.stop = context.WithCancel(ctx)
-	f, err := newFloor(ctx, l.clients[0], n)
+	f, err := newFloor(ctx, l.clients[0], string(l.group))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -110,7 +118,7 @@ func (b *bench) handoff(ctx context.Context, n int) (took, floors []time.Duratio
 	return took, floors, holder.err
 }
 
-func (b *bench) newLine(ctx context.Context, group string, clients int) (*line, error) {
+func (b *bench) newLine(group string, clients int) (*line, error) {
 	l := &line{bench: b, group: locksmith.Group(group), granted: make(chan grant, 1), stop: func() {}}
 	for range clients {
 		c, err := b.newClient()
@@ -187,8 +195,8 @@ type floor struct {
 	n      int
 }
 
-func newFloor(ctx context.Context, client *clientv3.Client, n int) (*floor, error) {
-	f := &floor{client: client, base: fmt.Sprintf("bench-floor/%d/", n),
+func newFloor(ctx context.Context, client *clientv3.Client, name string) (*floor, error) {
+	f := &floor{client: client, base: "bench-floor/" + name + "/",
 		doc: locksmith.Semaphore{Max: 1, Holders: []string{strings.Repeat("0", 32)}}.Document()}
 	f.events = client.Watch(ctx, f.base+"semaphore", clientv3.WithCreatedNotify())
 	resp, ok := <-f.events
