@@ -44,6 +44,9 @@ func (r rules) decide(s state, now time.Time) (state, effect) {
 	case locksmith.PhaseVerifying, locksmith.PhaseFailed:
 		return r.verifying(s, now)
 	case locksmith.PhaseRestoring:
+		if s.asked {
+			return s, effect{kind: effectDown}
+		}
 		if s.prepared {
 			return s, effect{kind: effectRestore}
 		}
@@ -172,6 +175,9 @@ func (r rules) mustStop(s state, now time.Time) string {
 }
 
 func (r rules) acquired(s state, now time.Time) (state, effect) {
+	if s.asked { // by an earlier run: the window and the need come too late then
+		return s, effect{kind: effectDown}
+	}
 	if why := r.mustStop(s, now); why != "" {
 		return r.abort(s, now, why), effect{}
 	}
@@ -262,6 +268,7 @@ func (r rules) rebooting(s state, now time.Time) (state, effect) {
 	case s.useLock && !s.confirmed:
 		return s, effect{kind: effectConfirm, phase: locksmith.PhaseRebooting, message: s.reason}
 	}
+	s.asked = true
 	return s, effect{kind: effectReboot}
 }
 

@@ -27,6 +27,7 @@ type world struct {
 
 	rebootErrs []error // of the calls to come; then nil
 	hang       bool    // an accepted reboot does not happen
+	shutdown   bool    // one is under way, held up by an inhibitor
 	sessions   []Session
 	changed    func()
 	told       []string
@@ -193,6 +194,13 @@ func (w *world) Reboot(ctx context.Context) error {
 		w.died(errMachineDown)
 	}
 	return nil
+}
+
+func (w *world) GoingDown(ctx context.Context) (bool, error) {
+	err := w.do(ctx, "going down?")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.shutdown, err
 }
 
 func (w *world) Sessions(ctx context.Context) ([]Session, error) {

@@ -38,6 +38,10 @@ type Machine interface {
 	// nil error means accepted, not done.
 	Reboot(ctx context.Context) error
 
+	// GoingDown says whether a reboot that was accepted is under way, perhaps
+	// held up, so that it cannot be given up any more.
+	GoingDown(ctx context.Context) (bool, error)
+
 	// Sessions lists logged-in users.
 	Sessions(ctx context.Context) ([]Session, error)
 

@@ -338,6 +338,11 @@ func (l *loop) carryOut(e effect) {
 		})
 	case effectReboot:
 		run(func(ctx context.Context) event { return evDone{l.reboot(ctx)} })
+	case effectDown:
+		run(func(ctx context.Context) event {
+			yes, err := l.cfg.Machine.GoingDown(ctx)
+			return evGoingDown{yes, err}
+		})
 	case effectRelease:
 		run(func(ctx context.Context) event {
 			e.result.Actor = locksmith.ByAgent

@@ -193,6 +193,36 @@ func TestRebootCallFails(t *testing.T) {
 	})
 }
 
+// A daemon that is restarted while an inhibitor holds up the shutdown keeps its
+// slot, although the window has closed and nothing says "needed" any more.
+func TestRestartWhileGoingDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.window = daily{3, 1}
+		untilClock(3, 59)
+		w.hang = true
+		w.setNeed(needed)
+		r := w.run()
+		synctest.Wait()
+		if w.count(" reboot") != 1 {
+			t.Fatalf("%q", w.done())
+		}
+		r.stop()
+		w.change(func() { w.shutdown = true })
+		w.setNeed(Need{})
+		r = w.run()
+		untilClock(4, 30)
+		if s := r.Status(); s.Phase != locksmith.PhaseRebooting || w.holds() == nil || w.count(" reboot") != 1 {
+			t.Errorf("%+v %q", s, w.done())
+		}
+		w.change(func() { w.shutdown = false }) // somebody cancelled it
+		untilClock(5, 0)
+		if s := r.Status(); s.Held || w.holds() != nil {
+			t.Errorf("%+v %q", s, w.done())
+		}
+	})
+}
+
 // A user who logs in during the delay is told how long is left; the delay stays.
 func TestUserLogsInDuringTheDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

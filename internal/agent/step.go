@@ -64,6 +64,7 @@ type state struct {
 	delayUntil time.Time // end of the logged-in users' delay
 	published  bool      // the store knows that users are waited for
 
+	asked     bool      // a reboot may have been accepted, now or by an earlier run
 	confirmed bool      // the intent to reboot is written
 	accepted  time.Time // when the reboot was accepted
 	attempts  int       // reboot calls that came to nothing
@@ -91,6 +92,7 @@ const (
 	effectPublish  effectKind = "publish"  // Lock.Advance, for people → advanced
 	effectConfirm  effectKind = "confirm"  // Lock.Advance to rebooting → advanced
 	effectReboot   effectKind = "reboot"   // Machine.Reboot → done
+	effectDown     effectKind = "down"     // Machine.GoingDown → going down
 	effectVerify   effectKind = "verify"   // Steps.Verify → done
 	effectRestore  effectKind = "restore"  // Steps.Restore → done
 	effectRelease  effectKind = "release"  // Lock.Release → done
@@ -131,6 +133,10 @@ type (
 	evAdvanced struct {
 		slots locksmith.Slots
 		err   error
+	}
+	evGoingDown struct {
+		yes bool
+		err error
 	}
 	evDone struct{ err error } // of any other effect
 )
@@ -216,6 +222,17 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 		}
 	case evAdvanced:
 		s = r.advanced(s, ev, now)
+	case evGoingDown:
+		s.op = none
+		switch {
+		case ev.err != nil:
+			return r.retry(s, now, fmt.Sprintf("whether the machine is going down is not known: %v", ev.err))
+		case ev.yes: // too late to give up: the slots stay held
+			s = r.enter(s, locksmith.PhaseRebooting, now)
+			s.accepted = now
+			return s
+		}
+		s.asked, s.failures, s.waiting = false, 0, ""
 	case evDone:
 		s = r.done(s, ev.err, now)
 	}
@@ -243,6 +260,7 @@ func (r rules) found(s state, ev evFound, now time.Time) state {
 		return s
 	case rec.BootID == r.bootID:
 		s = r.enter(hold(), locksmith.PhaseAcquired, now)
+		s.asked = rec.Phase == locksmith.PhaseRebooting
 		s.resumed, s.prepared = now, true // perhaps: restore does nothing where nothing was done
 		return s
 	default: // another boot, or a record of an old client, which does not say

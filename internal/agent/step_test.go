@@ -98,6 +98,7 @@ func TestTransitions(t *testing.T) {
 	}
 	// doubt is since when the need is in doubt, by when that ends.
 	doubt := func(left time.Duration) func(*state) { return func(s *state) { s.doubt = open.Add(left - needWait) } }
+	asked := func(s *state) { s.asked = true }
 	confirmed := func(s *state) { s.checked, s.confirmed = true, true }
 	strategy := func(st locksmith.Strategy) func(*rules) { return func(r *rules) { r.strategy = st } }
 	for _, tt := range []struct {
@@ -121,7 +122,12 @@ func TestTransitions(t *testing.T) {
 		{"find again", in(recovering, func(s *state) { s.retryAt = open }), evTick{}, open, nil, recovering, "find", time.Time{}},
 		{"nothing held", in(recovering, op(effectFind), func(s *state) { s.needed = false }), evFound{}, open, nil, idle, "", time.Time{}},
 		{"nothing held, needed", in(recovering, op(effectFind)), evFound{}, open, nil, window, "check", time.Time{}},
-		{"own, same boot, need not known", in(recovering, op(effectFind), func(s *state) { s.needed, s.needKnown = false, false }), evFound{slots: held(locksmith.ByAgent, "now", rebooting)}, open, nil, acquired, "", open.Add(needWait)},
+		{"own, same boot, need not known", in(recovering, op(effectFind), func(s *state) { s.needed, s.needKnown = false, false }), evFound{slots: held(locksmith.ByAgent, "now", notifying)}, open, nil, acquired, "", open.Add(needWait)},
+		{"own, same boot, a reboot was asked for", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByAgent, "now", rebooting)}, shut, nil, acquired, "down", time.Time{}},
+		{"own, same boot, going down already", in(acquired, op(effectDown), asked), evGoingDown{yes: true}, shut, nil, rebooting, "", shut.Add(5 * time.Minute)},
+		{"own, same boot, not going down", in(acquired, op(effectDown), asked), evGoingDown{}, open, nil, preparing, "prepare", time.Time{}},
+		{"own, same boot, not going down, outside the window", in(acquired, op(effectDown), asked), evGoingDown{}, shut, nil, releasing, "release", time.Time{}},
+		{"own, same boot, whether it goes down is not known", in(acquired, op(effectDown), asked), evGoingDown{err: boom}, open, nil, acquired, "", open.Add(retryFirst)},
 		{"own, same boot, still needed", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByAgent, "now", notifying)}, open, nil, preparing, "prepare", time.Time{}},
 		{"own, same boot, not needed", in(recovering, op(effectFind), func(s *state) { s.needed = false }), evFound{slots: held(locksmith.ByAgent, "now", acquired)}, open, nil, restoring, "restore", time.Time{}},
 		{"own, same boot, other groups", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByAgent, "now", acquired, "a")}, open, nil, restoring, "restore", time.Time{}},
@@ -215,6 +221,11 @@ func TestTransitions(t *testing.T) {
 		{"accepted, and need withdrawn", in(rebooting, confirmed, func(s *state) { s.accepted = open }), noNeed, open, nil, rebooting, "", open.Add(5 * time.Minute)},
 		{"accepted, but it does not happen", in(rebooting, confirmed, func(s *state) { s.accepted = open }), evTick{}, open.Add(5 * time.Minute), nil, rebooting, "", open.Add(5*time.Minute + rebootPause)},
 
+		{"the call fails for good, but perhaps was heard", in(rebooting, op(effectReboot), confirmed, asked, func(s *state) { s.attempts = rebootAttempts - 1 }), evDone{boom}, open, nil, restoring, "down", time.Time{}},
+		{"it was heard", in(restoring, op(effectDown), asked), evGoingDown{yes: true}, shut, nil, rebooting, "", shut.Add(5 * time.Minute)},
+		{"whether it was heard is not known", in(restoring, op(effectDown), asked), evGoingDown{err: boom}, open, nil, restoring, "", open.Add(retryFirst)},
+		{"it was not heard", in(restoring, op(effectDown), asked), evGoingDown{}, open, nil, restoring, "restore", time.Time{}},
+
 		// After the boot, and after an abort.
 		{"verified", in(verifying, op(effectVerify)), evDone{}, open, nil, restoring, "restore", time.Time{}},
 		{"verify fails", in(verifying, op(effectVerify)), evDone{boom}, open, nil, failed, "publish", time.Time{}},
@@ -261,7 +272,7 @@ func TestStepKeepsItsGuarantees(t *testing.T) {
 		now := open.Add(time.Duration(rnd.IntN(7200)) * time.Second)
 		s := start(now)
 		var ev event = evTick{}
-		prepared := false
+		prepared, asked := false, false
 		var trace []string
 		for range 60 {
 			var effects []effect
@@ -280,6 +291,7 @@ func TestStepKeepsItsGuarantees(t *testing.T) {
 					if !s.useLock && r.strategy == locksmith.StrategyEtcdLock {
 						fail("reboot without a lock")
 					}
+					asked = true
 				case effectPrepare:
 					prepared = true
 				case effectRestore:
@@ -287,6 +299,9 @@ func TestStepKeepsItsGuarantees(t *testing.T) {
 				case effectRelease:
 					if prepared {
 						fail("release before restore")
+					}
+					if asked {
+						fail("release although the machine may be going down")
 					}
 				case effectAcquire:
 					if s.held || r.closed(now) != nil || !s.needed {
@@ -302,6 +317,13 @@ func TestStepKeepsItsGuarantees(t *testing.T) {
 			}
 			now = now.Add(time.Duration(rnd.IntN(240)) * time.Second)
 			ev = randomEvent(rnd, s, now)
+			switch e := ev.(type) {
+			case evGoingDown:
+				asked = asked && (e.yes || e.err != nil)
+			case evFound: // the world of random events knows no boots
+				// The intent to reboot is written after prepare is done.
+				asked, prepared = false, e.err == nil && e.slots.Record.Phase == locksmith.PhaseRebooting
+			}
 		}
 	}
 }
@@ -326,6 +348,8 @@ func randomEvent(rnd *rand.Rand, s state, now time.Time) event {
 		return evGranted{held(locksmith.ByAgent, "now", locksmith.PhaseAcquired)}
 	case effectSessions:
 		return evListed{[]Session{{ID: fmt.Sprint(rnd.IntN(3))}}[:rnd.IntN(2)], err}
+	case effectDown:
+		return evGoingDown{rnd.IntN(3) == 0, err}
 	case effectPublish, effectConfirm:
 		if rnd.IntN(5) == 0 {
 			err = locksmith.ErrSlotLost

@@ -148,6 +148,13 @@ func (h *hardware) Reboot(context.Context) error {
 	return nil
 }
 
+// GoingDown is true from the reboot on.
+func (h *hardware) GoingDown(context.Context) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.wentDown.IsZero(), nil
+}
+
 func (h *hardware) Sessions(context.Context) ([]agent.Session, error) { return nil, nil }
 
 func (h *hardware) SessionChanges(ctx context.Context, _ func()) error {

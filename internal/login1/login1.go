@@ -56,28 +56,40 @@ func New(b *bus.Bus) *Machine {
 func (m *Machine) Reboot(ctx context.Context) error {
 	const interactive = false // nobody is there to type a password
 	_, err := m.bus.Call(ctx, manager("Reboot"), interactive)
-	if err == nil || bus.ErrorName(err) == errorInProgress && m.shuttingDown(ctx) {
+	if err == nil {
 		return nil
+	}
+	if bus.ErrorName(err) == errorInProgress {
+		if down, downErr := m.GoingDown(ctx); down && downErr == nil {
+			return nil
+		}
 	}
 	return rebootError(ctx, err)
 }
 
-// shuttingDown says whether logind has accepted a shutdown. Not knowing is no.
-func (m *Machine) shuttingDown(ctx context.Context) bool {
+// GoingDown says whether logind has accepted a shutdown that is under way, be it
+// held up by an inhibitor. Where logind does not run, none is.
+func (m *Machine) GoingDown(ctx context.Context) (bool, error) {
 	reply, err := m.bus.Call(ctx, bus.Method{
 		Service: service,
 		Path:    managerPath,
 		Name:    "org.freedesktop.DBus.Properties.Get",
 	}, managerIface, "PreparingForShutdown")
-	if err != nil {
-		return false
+	if bus.NotRunning(err) {
+		return false, nil
 	}
-	value, err := bus.Value[dbus.Variant](reply, 0)
-	if err != nil {
-		return false
+	var value dbus.Variant
+	if err == nil {
+		value, err = bus.Value[dbus.Variant](reply, 0)
 	}
 	down, ok := value.Value().(bool)
-	return ok && down
+	if err == nil && !ok {
+		err = errors.New("its answer is not of the expected form")
+	}
+	if err != nil {
+		return false, fmt.Errorf("asking logind whether the machine is going down: %w", err)
+	}
+	return down, nil
 }
 
 func rebootError(ctx context.Context, err error) error {

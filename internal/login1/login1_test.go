@@ -95,8 +95,13 @@ func TestRebootUnderWay(t *testing.T) {
 				}
 				return nil, dbus.NewError(errorInProgress, []any{"There's already a shutdown or sleep operation in progress"})
 			})
-			if err := newMachine(t, d).Reboot(t.Context()); (err == nil) != test.want {
+			m := newMachine(t, d)
+			if err := m.Reboot(t.Context()); (err == nil) != test.want {
 				t.Errorf("Reboot = %v, want accepted: %t", err, test.want)
+			}
+			down, err := m.GoingDown(t.Context())
+			if down != test.want || (err != nil) != (name == "malformed") {
+				t.Errorf("GoingDown = %t, %v", down, err)
 			}
 		})
 	}
@@ -108,9 +113,16 @@ func TestRebootWithoutLogind(t *testing.T) {
 	if err := m.Reboot(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "cannot reboot: logind is not running: ") {
 		t.Errorf("without logind: %v", err)
 	}
+	// Then nothing of logind's is under way.
+	if down, err := m.GoingDown(t.Context()); down || err != nil {
+		t.Errorf("whether the machine goes down, without logind: %t, %v", down, err)
+	}
 	d.Stop()
 	if err := m.Reboot(t.Context()); !errors.Is(err, bus.ErrAway) {
 		t.Errorf("without a bus: %v", err)
+	}
+	if _, err := m.GoingDown(t.Context()); !errors.Is(err, bus.ErrAway) {
+		t.Errorf("whether the machine goes down, without a bus: %v", err)
 	}
 }
 
@@ -280,6 +292,10 @@ func TestSessionsWithoutLogind(t *testing.T) {
 	m := newMachine(t, d)
 	if _, err := m.Sessions(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "listing sessions: logind is not running: ") {
 		t.Errorf("without logind: %v", err)
+	}
+	// Then nothing of logind's is under way.
+	if down, err := m.GoingDown(t.Context()); down || err != nil {
+		t.Errorf("whether the machine goes down, without logind: %t, %v", down, err)
 	}
 	d.Stop()
 	if _, err := m.Sessions(t.Context()); !errors.Is(err, bus.ErrAway) {
