@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
 	"github.com/locksmith-reboot/locksmith/internal/fleet"
 )
@@ -64,14 +64,22 @@ func (c *counter) request(method string, req any) {
 }
 
 // cycle counts what one machine asks of etcd from "a reboot is needed" to its slot
-// given back in the next boot.
+// given back in the next boot. Of three machines, one at a time, two wait: the worst
+// counts.
 func (b *bench) cycle(ctx context.Context) error {
 	b.say("one machine's cycle")
-	c := &counter{counts: make(map[string]int)}
+	var mu sync.Mutex
+	counters := make(map[string]*counter)
 	f, err := fleet.New(fleet.Config{
-		Machines: 1, Down: 200 * time.Millisecond, Name: func(int) string { return "bench-cycle" },
-		NewLock: func(string) (fleet.Lock, error) {
-			return etcd.Dial(etcd.Config{Endpoints: []string{b.endpoint}, DialOptions: c.options()})
+		Machines: 3, Down: 200 * time.Millisecond,
+		Groups: func(int) []locksmith.Group { return []locksmith.Group{"bench-cycle"} },
+		NewLock: func(machine string) (fleet.Lock, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if counters[machine] == nil {
+				counters[machine] = &counter{counts: make(map[string]int)}
+			}
+			return etcd.Dial(etcd.Config{Endpoints: []string{b.endpoint}, DialOptions: counters[machine].options()})
 		},
 	})
 	if err != nil {
@@ -80,18 +88,24 @@ func (b *bench) cycle(ctx context.Context) error {
 	if err := f.Run(ctx); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	known := map[string]float64{"writes": 7, "writes of the semaphore": 2, "reads": 6}
-	for _, what := range []string{"writes", "writes of the semaphore", "reads"} {
-		b.atMost(figure{Name: "one cycle, " + what, Unit: "requests", Measured: float64(c.counts[what])}, known[what])
-	}
-	b.add(figure{Name: "one cycle, leases granted and revoked", Unit: "requests", Measured: float64(c.counts["leases"]),
-		Note: "in two boots; not among the writes"})
-	for _, what := range slices.Sorted(maps.Keys(c.counts)) {
-		if _, ok := known[what]; !ok && what != "leases" {
-			return fmt.Errorf("unexpected requests: %d of %s", c.counts[what], what)
+	worst := make(map[string]int)
+	for _, c := range counters {
+		for what, n := range c.counts {
+			worst[what] = max(worst[what], n)
 		}
+	}
+	for _, limit := range []struct {
+		what string
+		n    float64
+	}{{"writes", 7}, {"writes of the semaphore", 2}, {"reads", 6}} {
+		b.atMost(figure{Name: "one cycle, " + limit.what, Unit: "requests", Measured: float64(worst[limit.what])}, limit.n)
+		delete(worst, limit.what)
+	}
+	b.add(figure{Name: "one cycle, leases granted and revoked", Unit: "requests", Measured: float64(worst["leases"]),
+		Note: "in two boots; not among the writes"})
+	delete(worst, "leases")
+	for what, n := range worst {
+		return fmt.Errorf("unexpected requests: %d of %s", n, what)
 	}
 	return nil
 }
