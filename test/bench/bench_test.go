@@ -39,10 +39,10 @@ func TestTable(t *testing.T) {
 	var out bytes.Buffer
 	printTable(&out, b.figures)
 	want := strings.TrimPrefix(`
-FIGURE  MEASURED  FLOOR  RATIO  TARGET           NOTE
+FIGURE  MEASURED  FLOOR  RATIO  TARGET            NOTE
 a       3 ms      2 ms   1.50   <= 1.5 x  met
 b       3.14 MB                 <= 3 MB   MISSED
-c       1 ms                                     free
+c       1 ms                                      free
 `, "\n")
 	if out.String() != want {
 		t.Errorf("table:\n%s\nwant:\n%s", out.String(), want)
