@@ -29,11 +29,11 @@ func (d daily) Next(t time.Time) (start, end time.Time) {
 }
 
 var (
-	open   = time.Date(2026, 3, 10, 3, 30, 0, 0, time.UTC) // inside daily{3, 1}
-	shut   = time.Date(2026, 3, 10, 5, 0, 0, 0, time.UTC)  // outside
-	opens  = time.Date(2026, 3, 11, 3, 0, 0, 0, time.UTC)
-	closes = time.Date(2026, 3, 10, 4, 0, 0, 0, time.UTC)
-	boom   = errors.New("boom")
+	open    = time.Date(2026, 3, 10, 3, 30, 0, 0, time.UTC) // inside daily{3, 1}
+	shut    = time.Date(2026, 3, 10, 5, 0, 0, 0, time.UTC)  // outside
+	opens   = time.Date(2026, 3, 11, 3, 0, 0, 0, time.UTC)
+	closes  = time.Date(2026, 3, 10, 4, 0, 0, 0, time.UTC)
+	errBoom = errors.New("errBoom")
 )
 
 func testRules() rules {
@@ -117,8 +117,8 @@ func TestTransitions(t *testing.T) {
 		{"start, perhaps a lock", start(open), evTick{}, open, strategy(locksmith.StrategyBestEffort), recovering, "decide", time.Time{}},
 		{"no etcd at start", in(recovering, op(effectDecide), func(s *state) { s.needed, s.recovered = false, false }), evDecided{false, nil}, open, strategy(locksmith.StrategyBestEffort), idle, "", open.Add(recheckLock)},
 		{"etcd at start", in(recovering, op(effectDecide)), evDecided{true, nil}, open, strategy(locksmith.StrategyBestEffort), recovering, "find", time.Time{}},
-		{"whether etcd runs is not known", in(recovering, op(effectDecide)), evDecided{false, boom}, open, strategy(locksmith.StrategyBestEffort), recovering, "", open.Add(retryFirst)},
-		{"find fails", in(recovering, op(effectFind)), evFound{err: boom}, open, nil, recovering, "", open.Add(retryFirst)},
+		{"whether etcd runs is not known", in(recovering, op(effectDecide)), evDecided{false, errBoom}, open, strategy(locksmith.StrategyBestEffort), recovering, "", open.Add(retryFirst)},
+		{"find fails", in(recovering, op(effectFind)), evFound{err: errBoom}, open, nil, recovering, "", open.Add(retryFirst)},
 		{"find again", in(recovering, func(s *state) { s.retryAt = open }), evTick{}, open, nil, recovering, "find", time.Time{}},
 		{"nothing held", in(recovering, op(effectFind), func(s *state) { s.needed = false }), evFound{}, open, nil, idle, "", time.Time{}},
 		{"nothing held, needed", in(recovering, op(effectFind)), evFound{}, open, nil, window, "check", time.Time{}},
@@ -127,7 +127,7 @@ func TestTransitions(t *testing.T) {
 		{"own, same boot, going down already", in(acquired, op(effectDown), asked), evGoingDown{yes: true}, shut, nil, rebooting, "", shut.Add(5 * time.Minute)},
 		{"own, same boot, not going down", in(acquired, op(effectDown), asked), evGoingDown{}, open, nil, preparing, "prepare", time.Time{}},
 		{"own, same boot, not going down, outside the window", in(acquired, op(effectDown), asked), evGoingDown{}, shut, nil, releasing, "release", time.Time{}},
-		{"own, same boot, whether it goes down is not known", in(acquired, op(effectDown), asked), evGoingDown{err: boom}, open, nil, acquired, "", open.Add(retryFirst)},
+		{"own, same boot, whether it goes down is not known", in(acquired, op(effectDown), asked), evGoingDown{err: errBoom}, open, nil, acquired, "", open.Add(retryFirst)},
 		{"own, same boot, still needed", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByAgent, "now", notifying)}, open, nil, preparing, "prepare", time.Time{}},
 		{"own, same boot, not needed", in(recovering, op(effectFind), func(s *state) { s.needed = false }), evFound{slots: held(locksmith.ByAgent, "now", acquired)}, open, nil, restoring, "restore", time.Time{}},
 		{"own, same boot, other groups", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByAgent, "now", acquired, "a")}, open, nil, restoring, "restore", time.Time{}},
@@ -146,15 +146,15 @@ func TestTransitions(t *testing.T) {
 		{"need, perhaps a lock", in(idle), need, open, strategy(locksmith.StrategyBestEffort), locksmith.PhaseNeeded, "decide", time.Time{}},
 		{"need, etcd appeared since the start", in(locksmith.PhaseNeeded, op(effectDecide), func(s *state) { s.recovered = false }), evDecided{true, nil}, open, strategy(locksmith.StrategyBestEffort), recovering, "find", time.Time{}},
 		{"need, no etcd", in(locksmith.PhaseNeeded, op(effectDecide), func(s *state) { s.recovered = false }), evDecided{false, nil}, open, strategy(locksmith.StrategyBestEffort), window, "check", time.Time{}},
-		{"need, whether etcd runs is not known", in(locksmith.PhaseNeeded, op(effectDecide)), evDecided{false, boom}, open, strategy(locksmith.StrategyBestEffort), locksmith.PhaseNeeded, "", open.Add(retryFirst)},
+		{"need, whether etcd runs is not known", in(locksmith.PhaseNeeded, op(effectDecide)), evDecided{false, errBoom}, open, strategy(locksmith.StrategyBestEffort), locksmith.PhaseNeeded, "", open.Add(retryFirst)},
 		{"need, nobody needs a lock", in(idle), need, open, strategy(locksmith.StrategyReboot), window, "check", time.Time{}},
 		{"need right after an abort", in(idle, func(s *state) { s.retryAt = open.Add(time.Minute) }), need, open, nil, idle, "", open.Add(time.Minute)},
 		{"need withdrawn", in(window), noNeed, shut, nil, idle, "", time.Time{}},
 		{"need in doubt as the window opens", in(window, doubt(30*time.Second)), evTick{}, opens, nil, idle, "", time.Time{}},
 		{"need in doubt inside the window", in(window), unknown, open, nil, window, "", open.Add(needWait)},
 		{"the window opens", in(window), evTick{}, opens, nil, window, "check", time.Time{}},
-		{"blocked", in(window, op(effectCheck)), evDone{boom}, open, nil, window, "", open.Add(retryFirst)},
-		{"blocked until the window closes", in(window, op(effectCheck), func(s *state) { s.failures = 20 }), evDone{boom}, closes.Add(-time.Minute), nil, window, "", closes},
+		{"blocked", in(window, op(effectCheck)), evDone{errBoom}, open, nil, window, "", open.Add(retryFirst)},
+		{"blocked until the window closes", in(window, op(effectCheck), func(s *state) { s.failures = 20 }), evDone{errBoom}, closes.Add(-time.Minute), nil, window, "", closes},
 		{"check passes after the window closed", in(window, op(effectCheck)), evDone{}, closes, nil, window, "", opens},
 		{"check passes", in(window, op(effectCheck)), evDone{}, open, nil, queued, "acquire", closes},
 		{"check passes, no lock", in(window, op(effectCheck), func(s *state) { s.useLock = false }), evDone{}, open, strategy(locksmith.StrategyReboot), preparing, "prepare", time.Time{}},
@@ -171,7 +171,7 @@ func TestTransitions(t *testing.T) {
 		{"granted while leaving", in(queued, func(s *state) { s.abandoning, s.needed = true, false }), evGranted{held(locksmith.ByAgent, "now", acquired)}, open, nil, releasing, "release", time.Time{}},
 		{"granted in one of two groups", in(queued), evGranted{held(locksmith.ByAgent, "now", acquired, "a")}, open, nil, releasing, "release", time.Time{}},
 		{"somebody holds this machine's slot", in(queued), evDone{locksmith.ErrHolderExists}, open, nil, recovering, "find", time.Time{}},
-		{"no permission", in(queued), evDone{boom}, open, nil, window, "", open.Add(retryFirst)},
+		{"no permission", in(queued), evDone{errBoom}, open, nil, window, "", open.Add(retryFirst)},
 
 		// Slots of an earlier run.
 		{"resumed, trigger answers yes", in(acquired, func(s *state) { s.resumed, s.needed, s.needKnown = open, false, false }), need, open, nil, preparing, "prepare", time.Time{}},
@@ -180,7 +180,7 @@ func TestTransitions(t *testing.T) {
 		{"resumed outside the window", in(acquired, func(s *state) { s.resumed, s.prepared = shut, true }), evTick{}, shut, nil, restoring, "restore", time.Time{}},
 
 		// Preparing, users.
-		{"prepare fails", in(preparing, op(effectPrepare)), evDone{boom}, open, nil, restoring, "restore", time.Time{}},
+		{"prepare fails", in(preparing, op(effectPrepare)), evDone{errBoom}, open, nil, restoring, "restore", time.Time{}},
 		{"prepared", in(preparing, op(effectPrepare)), evDone{}, open, nil, notifying, "sessions", time.Time{}},
 		{"prepared, window closed meanwhile", in(preparing, op(effectPrepare)), evDone{}, closes, nil, restoring, "restore", time.Time{}},
 		{"prepared, no delay wanted", in(preparing, op(effectPrepare)), evDone{}, open, func(r *rules) { r.loginDelay = 0 }, rebooting, "check", time.Time{}},
@@ -188,9 +188,9 @@ func TestTransitions(t *testing.T) {
 		{"somebody is logged in", in(notifying, op(effectSessions)), evListed{sessions: user}, open, nil, notifying, "tell", time.Time{}},
 		{"told", in(notifying, op(effectTell), waiting(5*time.Minute), func(s *state) { s.published = false }), evDone{}, open, nil, notifying, "publish", time.Time{}},
 		{"waits for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{}, open, nil, notifying, "", open.Add(5 * time.Minute)},
-		{"etcd away while telling people", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: boom}, open, nil, notifying, "", open.Add(5 * time.Minute)},
+		{"etcd away while telling people", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: errBoom}, open, nil, notifying, "", open.Add(5 * time.Minute)},
 		{"unlocked while waiting for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: locksmith.ErrSlotLost}, open, nil, restoring, "restore", time.Time{}},
-		{"who is logged in is not known", in(notifying, op(effectSessions)), evListed{err: boom}, open, nil, notifying, "tell", time.Time{}},
+		{"who is logged in is not known", in(notifying, op(effectSessions)), evListed{err: errBoom}, open, nil, notifying, "tell", time.Time{}},
 		{"somebody logs in", in(notifying, waiting(time.Minute)), evSessionsChanged{}, open, nil, notifying, "sessions", time.Time{}},
 		{"the one who logged in is told", in(notifying, op(effectSessions), waiting(time.Minute)), evListed{sessions: append(user, Session{ID: "2"})}, open, nil, notifying, "tell", time.Time{}},
 		{"everybody has logged out", in(notifying, op(effectSessions), waiting(time.Minute)), evListed{}, open, nil, rebooting, "check", time.Time{}},
@@ -206,36 +206,36 @@ func TestTransitions(t *testing.T) {
 		{"need in doubt right before the call", in(rebooting, op(effectConfirm), doubt(30*time.Second), func(s *state) { s.checked = true }), evAdvanced{}, open, nil, rebooting, "", open.Add(30 * time.Second)},
 
 		// The reboot.
-		{"blocked right before the reboot", in(rebooting, op(effectCheck)), evDone{boom}, open, nil, restoring, "restore", time.Time{}},
+		{"blocked right before the reboot", in(rebooting, op(effectCheck)), evDone{errBoom}, open, nil, restoring, "restore", time.Time{}},
 		{"checked right before the reboot", in(rebooting, op(effectCheck)), evDone{}, open, nil, rebooting, "confirm", time.Time{}},
 		{"checked, no lock", in(rebooting, op(effectCheck), func(s *state) { s.useLock, s.held = false, false }), evDone{}, open, strategy(locksmith.StrategyReboot), rebooting, "reboot", time.Time{}},
 		{"confirmed", in(rebooting, op(effectConfirm), func(s *state) { s.checked = true }), evAdvanced{slots: held(locksmith.ByAgent, "now", rebooting)}, open, nil, rebooting, "reboot", time.Time{}},
 		{"confirmed as the window closes", in(rebooting, op(effectConfirm), func(s *state) { s.checked = true }), evAdvanced{slots: held(locksmith.ByAgent, "now", rebooting)}, closes, nil, restoring, "restore", time.Time{}},
 		{"unlocked right before the reboot", in(rebooting, op(effectConfirm), func(s *state) { s.checked = true }), evAdvanced{err: locksmith.ErrSlotLost}, open, nil, restoring, "restore", time.Time{}},
-		{"etcd away right before the reboot", in(rebooting, op(effectConfirm), func(s *state) { s.checked = true }), evAdvanced{err: boom}, open, nil, rebooting, "", open.Add(retryFirst)},
+		{"etcd away right before the reboot", in(rebooting, op(effectConfirm), func(s *state) { s.checked = true }), evAdvanced{err: errBoom}, open, nil, rebooting, "", open.Add(retryFirst)},
 		{"etcd away until the window closes", in(rebooting, func(s *state) { s.checked, s.retryAt = true, closes.Add(time.Minute) }), evTick{}, closes, nil, restoring, "restore", time.Time{}},
-		{"the call fails", in(rebooting, op(effectReboot), confirmed), evDone{boom}, open, nil, rebooting, "", open.Add(rebootPause)},
+		{"the call fails", in(rebooting, op(effectReboot), confirmed), evDone{errBoom}, open, nil, rebooting, "", open.Add(rebootPause)},
 		{"the call is made again, all checked anew", in(rebooting, func(s *state) { s.attempts, s.retryAt = 1, open }), evTick{}, open, nil, rebooting, "check", time.Time{}},
-		{"the call fails for good", in(rebooting, op(effectReboot), confirmed, func(s *state) { s.attempts = rebootAttempts - 1 }), evDone{boom}, open, nil, restoring, "restore", time.Time{}},
+		{"the call fails for good", in(rebooting, op(effectReboot), confirmed, func(s *state) { s.attempts = rebootAttempts - 1 }), evDone{errBoom}, open, nil, restoring, "restore", time.Time{}},
 		{"accepted", in(rebooting, op(effectReboot), confirmed), evDone{}, open, nil, rebooting, "", open.Add(5 * time.Minute)},
 		{"accepted, and need withdrawn", in(rebooting, confirmed, func(s *state) { s.accepted = open }), noNeed, open, nil, rebooting, "", open.Add(5 * time.Minute)},
 		{"accepted, but it does not happen", in(rebooting, confirmed, func(s *state) { s.accepted = open }), evTick{}, open.Add(5 * time.Minute), nil, rebooting, "", open.Add(5*time.Minute + rebootPause)},
 
-		{"the call fails for good, but perhaps was heard", in(rebooting, op(effectReboot), confirmed, asked, func(s *state) { s.attempts = rebootAttempts - 1 }), evDone{boom}, open, nil, restoring, "down", time.Time{}},
+		{"the call fails for good, but perhaps was heard", in(rebooting, op(effectReboot), confirmed, asked, func(s *state) { s.attempts = rebootAttempts - 1 }), evDone{errBoom}, open, nil, restoring, "down", time.Time{}},
 		{"it was heard", in(restoring, op(effectDown), asked), evGoingDown{yes: true}, shut, nil, rebooting, "", shut.Add(5 * time.Minute)},
-		{"whether it was heard is not known", in(restoring, op(effectDown), asked), evGoingDown{err: boom}, open, nil, restoring, "", open.Add(retryFirst)},
+		{"whether it was heard is not known", in(restoring, op(effectDown), asked), evGoingDown{err: errBoom}, open, nil, restoring, "", open.Add(retryFirst)},
 		{"it was not heard", in(restoring, op(effectDown), asked), evGoingDown{}, open, nil, restoring, "restore", time.Time{}},
 
 		// After the boot, and after an abort.
 		{"verified", in(verifying, op(effectVerify)), evDone{}, open, nil, restoring, "restore", time.Time{}},
-		{"verify fails", in(verifying, op(effectVerify)), evDone{boom}, open, nil, failed, "publish", time.Time{}},
+		{"verify fails", in(verifying, op(effectVerify)), evDone{errBoom}, open, nil, failed, "publish", time.Time{}},
 		{"failed, published", in(failed, op(effectPublish), func(s *state) { s.published, s.retryAt = true, open.Add(time.Minute) }), evAdvanced{}, open, nil, failed, "", open.Add(time.Minute)},
 		{"failed, tried again", in(failed, func(s *state) { s.published, s.retryAt = true, open }), evTick{}, open, nil, failed, "verify", time.Time{}},
 		{"failed, a new need changes nothing", in(failed, func(s *state) { s.published, s.retryAt = true, open.Add(time.Minute) }), need, open, nil, failed, "", open.Add(time.Minute)},
 		{"failed, then passes", in(failed, op(effectVerify), func(s *state) { s.published = true }), evDone{}, open, nil, restoring, "restore", time.Time{}},
-		{"restore fails", in(restoring, op(effectRestore)), evDone{boom}, open, nil, restoring, "", open.Add(retryFirst)},
+		{"restore fails", in(restoring, op(effectRestore)), evDone{errBoom}, open, nil, restoring, "", open.Add(retryFirst)},
 		{"restored", in(restoring, op(effectRestore)), evDone{}, open, nil, releasing, "release", time.Time{}},
-		{"release fails", in(releasing, op(effectRelease)), evDone{boom}, open, nil, releasing, "", open.Add(retryFirst)},
+		{"release fails", in(releasing, op(effectRelease)), evDone{errBoom}, open, nil, releasing, "", open.Add(retryFirst)},
 		{"released", in(releasing, op(effectRelease)), evDone{}, open, nil, idle, "", time.Time{}},
 		{"released, and needed once more", in(releasing, op(effectRelease), func(s *state) { s.needed = true }), evDone{}, open, nil, window, "check", time.Time{}},
 		{"released after an abort", in(releasing, op(effectRelease), func(s *state) { s.needed, s.outcome = true, "aborted: x" }), evDone{}, open, nil, idle, "", open.Add(afterAbort)},
@@ -329,7 +329,7 @@ func TestStepKeepsItsGuarantees(t *testing.T) {
 }
 
 func randomEvent(rnd *rand.Rand, s state, now time.Time) event {
-	err := []error{nil, nil, boom}[rnd.IntN(3)]
+	err := []error{nil, nil, errBoom}[rnd.IntN(3)]
 	if rnd.IntN(4) == 0 {
 		return []event{evTick{}, evNeed{true, true, "x"}, evNeed{true, true, "x"}, evNeed{true, false, ""}, evNeed{}, evSessionsChanged{}}[rnd.IntN(6)]
 	}
@@ -343,7 +343,7 @@ func randomEvent(rnd *rand.Rand, s state, now time.Time) event {
 		return evDecided{rnd.IntN(2) == 0, err}
 	case effectAcquire:
 		if rnd.IntN(3) == 0 {
-			return evDone{[]error{boom, errAbandoned, locksmith.ErrHolderExists}[rnd.IntN(3)]}
+			return evDone{[]error{errBoom, errAbandoned, locksmith.ErrHolderExists}[rnd.IntN(3)]}
 		}
 		return evGranted{held(locksmith.ByAgent, "now", locksmith.PhaseAcquired)}
 	case effectSessions:
