@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -39,12 +40,19 @@ func (s *Store) newAttempt(req locksmith.Request, queued bool, report func(strin
 	if req.Actor == "" {
 		req.Actor = req.By
 	}
-	if report == nil {
-		report = func(string) {}
+	var mu sync.Mutex
+	said := "" // nothing yet, or that all is well: neither is news
+	news := func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if report != nil && text != said {
+			said = text
+			report(text)
+		}
 	}
 	return &attempt{
 		viewer: viewer{store: s, groups: req.Groups, machine: req.MachineID, priority: req.Priority, queued: queued},
-		req:    req, nonce: locksmith.NewNonce(), report: report,
+		req:    req, nonce: locksmith.NewNonce(), report: news,
 	}, nil
 }
 

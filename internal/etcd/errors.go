@@ -23,6 +23,7 @@ import (
 )
 
 var (
+	errDisconnected = errors.New("the connection is lost")
 	errWatchClosed  = errors.New("the watch was closed")
 	errWatchRefused = errors.New("etcd refused a watch, as it does when a token has lapsed")
 	errLeaseLost    = errors.New("the lease of the queue entry expired")

@@ -66,6 +66,15 @@ func (a *attempt) wait(ctx context.Context) (locksmith.Slots, error) {
 		return locksmith.Slots{}, err
 	}
 	a.report("")
+	go a.store.followConnection(ctx, func(away bool) {
+		why := ""
+		if away {
+			why, _ = a.store.diagnose(errDisconnected)
+		}
+		if ctx.Err() == nil {
+			a.report(why)
+		}
+	})
 	eg, egCtx := errgroup.WithContext(ctx)
 	for i, g := range a.groups {
 		eg.Go(func() error { return a.reachFront(egCtx, g, ahead[i]) })

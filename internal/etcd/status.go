@@ -12,8 +12,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 
 	"github.com/locksmith-reboot/locksmith"
 )
@@ -162,9 +160,14 @@ func (e *callbackError) Error() string { return e.err.Error() }
 func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed func(locksmith.GroupStatus) error, healthy func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if cl, err := s.client(); err == nil {
-		go s.noteOutages(ctx, cl.ActiveConnection())
-	}
+	go s.followConnection(ctx, func(away bool) {
+		// A watch only falls silent, and what it showed last looks like the present.
+		if away {
+			s.log.Warn("etcd is away, what was read last may not be true any more", "endpoints", s.cfg.Endpoints)
+		} else {
+			s.log.Info("etcd is back", "endpoints", s.cfg.Endpoints)
+		}
+	})
 	wake := make(chan struct{}, 1)
 	keys := []string{semaphoreKey(group), holdersPrefix(group), queuePrefix(group), presencePrefix()}
 	failed := make(chan error, len(keys))
@@ -204,25 +207,6 @@ func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed
 		case err := <-failed:
 			return err
 		case <-wake:
-		}
-	}
-}
-
-// noteOutages logs when the connection goes and comes back: a watch only falls
-// silent meanwhile, and what it showed last looks like the present.
-func (s *Store) noteOutages(ctx context.Context, conn *grpc.ClientConn) {
-	away := false
-	for state := conn.GetState(); ; state = conn.GetState() {
-		switch {
-		case state == connectivity.TransientFailure && !away:
-			away = true
-			s.log.Warn("etcd is away, what was read last may not be true any more", "endpoints", s.cfg.Endpoints)
-		case state == connectivity.Ready && away:
-			away = false
-			s.log.Info("etcd is back", "endpoints", s.cfg.Endpoints)
-		}
-		if !conn.WaitForStateChange(ctx, state) {
-			return
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/grpclog"
 	"google.golang.org/grpc/metadata"
 )
@@ -276,4 +277,24 @@ func watchErr(ctx context.Context, resp clientv3.WatchResponse, open bool) error
 		return errWatchClosed
 	}
 	return nil
+}
+
+// followConnection calls tell when the connection goes and when it comes back,
+// until ctx ends: those who only watch would not notice.
+func (s *Store) followConnection(ctx context.Context, tell func(away bool)) {
+	cl, err := s.client()
+	if err != nil {
+		return
+	}
+	conn, away := cl.ActiveConnection(), false
+	for state := conn.GetState(); ; state = conn.GetState() {
+		switch {
+		case state == connectivity.TransientFailure && !away, state == connectivity.Ready && away:
+			away = !away
+			tell(away)
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return
+		}
+	}
 }
