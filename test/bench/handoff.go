@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -24,6 +25,9 @@ type line struct {
 	joined  int // machines so far
 	stop    context.CancelFunc
 	waiting sync.WaitGroup
+
+	troubles atomic.Int64 // how often machines had to try again
+	trouble  atomic.Pointer[string]
 }
 
 type grant struct {
@@ -91,7 +95,7 @@ func (b *bench) handoff(ctx context.Context, n int) (took, floors []time.Duratio
 		return nil, nil, err
 	}
 	if n >= 1000 {
-		b.add(figure{Name: fmt.Sprintf("join, %d at once", n), Unit: "ms", Measured: ms(time.Since(start))})
+		b.add(figure{Name: fmt.Sprintf("join, %d at once", n), Unit: "ms", Measured: ms(time.Since(start)), Note: l.troubled()})
 	}
 	if err := l.awaitWatches(ctx, n); err != nil {
 		return nil, nil, err
@@ -131,6 +135,14 @@ func (b *bench) newLine(group string, clients int) (*line, error) {
 	return l, nil
 }
 
+// troubled says how often machines had to try again, and what the last one said.
+func (l *line) troubled() string {
+	if n := l.troubles.Load(); n > 0 {
+		return fmt.Sprintf("%d tries again: %s", n, *l.trouble.Load())
+	}
+	return ""
+}
+
 // join puts one more machine in the queue.
 func (l *line) join(ctx context.Context) {
 	s := etcd.New(l.clients[l.joined%len(l.clients)], etcd.Config{Timeout: time.Minute})
@@ -141,7 +153,8 @@ func (l *line) join(ctx context.Context) {
 			BootID: "8d1f8f6e-6b1c-4f3a-9a4e-0c7c3c1f2b3a", By: locksmith.ByAgent, Reason: "update engine: new version 1234.0.0",
 			Priority: locksmith.DefaultPriority}, func(s string) {
 			if s != "" {
-				l.bench.say("waiting: %s", s)
+				l.troubles.Add(1)
+				l.trouble.Store(&s)
 			}
 		})
 		g := grant{time.Now(), s, slots, err}
