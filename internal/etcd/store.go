@@ -72,6 +72,14 @@ var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
 	MinConnectTimeout: 5 * time.Second,
 })
 
+// failFast makes a request to an etcd that refuses connections fail at once. The
+// client library would hold it until its time limit; what is worth repeating is
+// repeated here, and people are told sooner.
+var failFast = grpc.WithChainUnaryInterceptor(
+	func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
+	})
+
 // gRPC would write to standard error. Its logger must be set before it is first
 // used, be it by an etcd server in the same process: hence not at the first Dial.
 func init() {
@@ -137,7 +145,7 @@ func (s *Store) client() (*clientv3.Client, error) {
 	if s.cl != nil {
 		return s.cl, nil
 	}
-	opts := []grpc.DialOption{reconnect}
+	opts := []grpc.DialOption{reconnect, failFast}
 	if s.cfg.Username != "" {
 		l := &login{user: s.cfg.Username, password: s.cfg.Password, timeout: s.cfg.Timeout, renewing: newGate()}
 		opts = append(opts, l.options()...)
