@@ -54,6 +54,7 @@ var uses = map[string][]string{
 	// For tests.
 	"internal/etcdtest": {"internal/embedded"},
 	"internal/dbustest": {},
+	"internal/skip":     {},
 }
 
 // agentTypes are what adapters may use of internal/agent: what passes through its

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/locksmith-reboot/locksmith/internal/skip"
 )
 
 // tools are the programs the harness runs, each with the Debian package it is in.
@@ -47,29 +49,7 @@ func Missing() string {
 // tests can say so loudly at the end. In CI (CI=true) it fails instead.
 func Require(t testing.TB) {
 	t.Helper()
-	missing := Missing()
-	if missing == "" {
-		return
+	if missing := Missing(); missing != "" {
+		skip.Loudly(t, missing)
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("NOT RUN, and in CI it must run: " + missing)
-	}
-	if file := os.Getenv("LOCKSMITH_SKIP_REPORT"); file != "" {
-		if err := appendLine(file, t.Name()+": "+missing); err != nil {
-			t.Fatal("the skipped test cannot be reported:", err)
-		}
-	}
-	t.Skip("SKIPPED, NOTHING WAS TESTED: " + missing)
-}
-
-func appendLine(file, line string) error {
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintln(f, line); err != nil {
-		f.Close()
-		return err
-	}
-	return f.Close()
 }
