@@ -5,8 +5,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/locksmith-reboot/locksmith/internal/bus"
 	"github.com/locksmith-reboot/locksmith/internal/cli"
@@ -41,8 +43,23 @@ func open(o options.Etcd, log *slog.Logger) (cli.Store, error) {
 	return s, nil
 }
 
+// reboot asks logind for a reboot. After an answer that was lost it asks whether the
+// machine is going down.
 func reboot(ctx context.Context) error {
 	b := bus.New("", slog.New(slog.DiscardHandler))
 	defer b.Close()
-	return login1.New(b).Reboot(ctx)
+	machine := login1.New(b)
+	err := machine.Reboot(ctx)
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	switch down, downErr := machine.GoingDown(ctx); {
+	case downErr != nil:
+		return fmt.Errorf("%w; %w", err, cli.ErrMayReboot)
+	case down:
+		return nil
+	}
+	return err
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -42,7 +43,7 @@ type Daemon interface {
 type Deps struct {
 	Open   func(options.Etcd, *slog.Logger) (Store, error) // required
 	Daemon Daemon                                          // required
-	Reboot func(context.Context) error                     // required: asks for a reboot; nil means accepted
+	Reboot func(context.Context) error                     // required: asks for a reboot; nil means accepted; see ErrMayReboot
 
 	LookupEnv     func(string) (string, bool) // nil: os.LookupEnv
 	MachineIDFile string                      // empty: /etc/machine-id
@@ -113,3 +114,7 @@ func readLine(path string) (string, error) {
 	}
 	return strings.TrimSpace(string(text)), nil
 }
+
+// ErrMayReboot is wrapped by an error of Deps.Reboot after which the machine may be
+// going down all the same: its slot must stay held.
+var ErrMayReboot = errors.New("the machine may be going down")

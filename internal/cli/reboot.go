@@ -104,8 +104,11 @@ func (c *call) rebootNow(ctx context.Context, store Store, slots locksmith.Slots
 
 // undo gives back what was taken for a reboot that does not happen.
 func (c *call) undo(ctx context.Context, store Store, slots locksmith.Slots, req locksmith.Request, cause error) error {
-	if errors.Is(cause, locksmith.ErrSlotLost) {
+	switch {
+	case errors.Is(cause, locksmith.ErrSlotLost):
 		return cause
+	case errors.Is(cause, ErrMayReboot):
+		return fmt.Errorf("%w; the slot stays held; if the machine stays up, give it back with: %s", cause, c.unlockCommands(req))
 	}
 	result := locksmith.Result{Actor: req.Actor, Outcome: "reboot failed: " + oneLine(cause.Error())}
 	if err := store.Release(ctx, slots, result); err != nil {

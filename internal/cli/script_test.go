@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -42,7 +43,9 @@ func program() {
 			return 0
 		},
 		Reboot: func(context.Context) error {
-			if why := os.Getenv("LOCKSMITHTEST_REBOOT"); why != "" {
+			if why := os.Getenv("LOCKSMITHTEST_REBOOT"); why == "perhaps" {
+				return fmt.Errorf("no answer: %w", cli.ErrMayReboot)
+			} else if why != "" {
 				return errors.New(why)
 			}
 			return os.WriteFile(filepath.Join(dir, "rebooted"), nil, 0o600)
