@@ -3,12 +3,15 @@ package machines
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Exec runs a command as root on the machine and returns its standard output.
@@ -23,12 +26,41 @@ func (m *Machine) Exec(ctx context.Context, command ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "nsenter", args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	err = cmd.Start()
+	if err == nil {
+		go resumeStopped(cmd.Process.Pid)
+		err = cmd.Wait()
+	}
+	if err != nil {
 		return stdout.Bytes(), fmt.Errorf("%s: %s: %w: %s", m.Name, strings.Join(command, " "), err,
 			bytes.TrimSpace(stderr.Bytes()))
 	}
 	return stdout.Bytes(), nil
 }
+
+// resumeStopped lets a process go on whenever it was stopped, until it ends. A
+// machine that shuts down stops all its processes for a moment, and nsenter stops
+// itself when its command does: nobody would ever collect that command, and the
+// machine would wait for it forever.
+func resumeStopped(pid int) {
+	for {
+		var info unix.Siginfo
+		// Not collecting an end leaves that to whoever started the process.
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WSTOPPED|unix.WNOWAIT, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || info.Code != cldStopped {
+			return
+		}
+		// Collected here, or the same stop would be seen again.
+		_ = unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOHANG, nil)
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
+// cldStopped is waitid's CLD_STOPPED.
+const cldStopped = 5
 
 // Pids are the processes of a unit, as the host numbers them; empty where the
 // unit does not run.
@@ -83,21 +115,14 @@ func (m *Machine) Login(ctx context.Context) error {
 	})
 }
 
-// Logout ends the session that Login began, and returns once logind has none. It
-// may take the machine down: its locksmithd may have waited for that.
+// Logout has the machine end the session that Login began, and does not wait for
+// that: it may take the machine down, whose locksmithd may have waited for it.
 func (m *Machine) Logout(ctx context.Context) error {
-	if _, err := m.Exec(ctx, "systemctl", "stop", "test-login.service"); err != nil {
-		return err
-	}
-	return Poll(ctx, "the session of tester on "+m.Name+" to end", func() (bool, error) {
-		out, err := m.Exec(ctx, "loginctl", "list-sessions", "--no-legend")
-		if err != nil || !strings.Contains(string(out), "tester") {
-			return err == nil, err
-		}
-		// A shell that was hit while it started up may outlive its terminal.
-		_, err = m.Exec(ctx, "loginctl", "terminate-user", "tester")
-		return false, err
-	})
+	// terminate-user is for a shell that was hit while it started up, and may
+	// outlive its terminal.
+	_, err := m.Exec(ctx, "systemd-run", "--quiet", "--collect", "--no-block",
+		"sh", "-c", "systemctl stop test-login.service; loginctl terminate-user tester")
+	return err
 }
 
 // Terminal is everything that was written to the terminal of Login's session.

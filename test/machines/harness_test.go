@@ -125,10 +125,31 @@ func TestHarness(t *testing.T) {
 			}
 		}
 		must(t, h1.Logout(within(t, limit)))
-		out, err = h1.Exec(within(t, limit), "loginctl", "list-sessions", "--no-legend")
+		must(t, machines.Poll(within(t, limit), "the session to end", func() (bool, error) {
+			out, err := h1.Exec(within(t, limit), "loginctl", "list-sessions", "--no-legend")
+			return !strings.Contains(string(out), "tester"), err
+		}))
+	})
+
+	// A command of ours on the machine must not keep it from going down.
+	t.Run("command under way at a reboot", func(t *testing.T) {
+		boots := machines.Boots(f.Events(), "h1")
+		ended := make(chan error, 1)
+		go func() {
+			_, err := h1.Exec(within(t, limit), "sleep", "1000")
+			ended <- err
+		}()
+		must(t, machines.Poll(within(t, limit), "the command", func() (bool, error) {
+			_, err := h1.Exec(within(t, limit), "pidof", "sleep")
+			return err == nil, err
+		}))
+		_, err := h1.Exec(within(t, limit), "systemctl", "reboot", "--no-block")
 		must(t, err)
-		if strings.Contains(string(out), "tester") {
-			t.Errorf("after the logout there are sessions: %s", out)
+		must(t, f.Wait(within(t, limit), "the reboot", func(e []machines.Event) bool {
+			return machines.Boots(e, "h1") == boots+1 && machines.IsUp(e, "h1")
+		}))
+		if err := <-ended; err == nil {
+			t.Error("the command survived the reboot")
 		}
 	})
 
