@@ -74,9 +74,14 @@ var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
 
 // failFast makes a request to an etcd that refuses connections fail at once. The
 // client library would hold it until its time limit; what is worth repeating is
-// repeated here, and people are told sooner.
+// repeated here, and people are told sooner. A request also has the connection
+// tried again without waiting for its backoff, so that an etcd that is back is
+// found by the next try.
 var failFast = grpc.WithChainUnaryInterceptor(
 	func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if cc.GetState() == connectivity.TransientFailure {
+			cc.ResetConnectBackoff()
+		}
 		return invoke(ctx, method, req, reply, cc, append(opts, grpc.WaitForReady(false))...)
 	})
 
