@@ -26,7 +26,7 @@ func StartCluster(t testing.TB, n int, args ...string) []*Server {
 	members := make([]*Server, n)
 	urls := make([]string, n)
 	for i := range members {
-		peer, err := freeAddress()
+		peer, err := freeAddress(ownIP())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -79,6 +80,9 @@ func New(kind Kind, dir string, args ...string) (*Server, error) {
 // Restart starts a stopped server again, at the same address with the same data.
 func (s *Server) Restart() error {
 	if s.kind == Embedded {
+		if s.listen == "" {
+			s.listen = net.JoinHostPort(ownIP(), "0")
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		e, err := embedded.Start(ctx, embedded.Config{Dir: s.dir, Listen: s.listen, NoSync: true, BcryptCost: bcryptCost})
@@ -101,12 +105,16 @@ func (s *Server) startProcess() error {
 		return fmt.Errorf("etcd is missing: install Debian's etcd-server (%v)", err)
 	}
 	if s.listen == "" {
-		if s.listen, err = freeAddress(); err != nil {
+		ip := ownIP()
+		if s.tls != nil { // certificates are for an address that is known before
+			ip = "127.0.0.1"
+		}
+		if s.listen, err = freeAddress(ip); err != nil {
 			return err
 		}
 	}
 	if s.name == "" {
-		if s.peer, err = freeAddress(); err != nil {
+		if s.peer, err = freeAddress(ownIP()); err != nil {
 			return err
 		}
 		s.name, s.cluster = "default", "default=http://"+s.peer
@@ -192,8 +200,15 @@ func (s *Server) Address() string {
 	return u.Host
 }
 
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// ownIP is a loopback address that nobody else uses. A port there is still free
+// when its server was stopped and starts again: on 127.0.0.1 any connection may
+// have got it as its own end meanwhile.
+func ownIP() string {
+	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+}
+
+func freeAddress(ip string) (string, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
 		return "", err
 	}
