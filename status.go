@@ -7,6 +7,9 @@ type HolderStatus struct {
 	Holder        // only MachineID is set where there is no record
 	Recorded bool // a holder record exists
 	Present  bool // its agent keeps a presence in etcd at this moment
+	// Seen is when it last did; zero: Present, or not known. A holder that is
+	// not present is stale, unless it is on its way through its reboot.
+	Seen time.Time
 }
 
 // Waiter is one entry of a group's queue.
@@ -32,6 +35,7 @@ type GroupStatus struct {
 	Sem      Semaphore      //
 	Holders  []HolderStatus // sorted by machine
 	Queue    []Waiter       // in the order in which they will be served
+	Pauses   []Pause        // of this group and of all groups, those that are over left out
 }
 
 // GroupSummary is one line of the list of groups.
@@ -40,6 +44,7 @@ type GroupSummary struct {
 	Max     int
 	Held    int
 	Waiting int
+	Paused  bool  // by a pause of its own or of all groups
 	Err     error // the group's semaphore could not be read
 }
 
@@ -66,12 +71,37 @@ type HistoryEntry struct {
 	Revision int64         `json:"-"`              // orders entries, newest is highest
 }
 
-// Presence is what a running agent says of itself; it vanishes with its lease.
+// Presence is what a running agent says of itself. The newest one is kept beside
+// its lease, so that a machine that is gone is remembered. Times are seconds since
+// the epoch, 0 where there is nothing to say.
 type Presence struct {
-	MachineID string  `json:"machineID"`
-	Hostname  string  `json:"hostname,omitempty"`
-	Groups    []Group `json:"groups"`
-	BootID    string  `json:"bootID,omitempty"`
-	OS        string  `json:"os,omitempty"` // PRETTY_NAME of os-release
-	Started   int64   `json:"started"`      // of the agent, seconds since the epoch
+	MachineID string   `json:"machineID"`
+	Hostname  string   `json:"hostname,omitempty"`
+	Groups    []Group  `json:"groups"`
+	Strategy  Strategy `json:"strategy,omitempty"`
+	BootID    string   `json:"bootID,omitempty"`
+	OS        string   `json:"os,omitempty"`      // PRETTY_NAME of os-release
+	Kernel    string   `json:"kernel,omitempty"`  // release, as uname -r prints it
+	Version   string   `json:"version,omitempty"` // of locksmithd
+	Started   int64    `json:"started"`           // the agent
+
+	Phase       Phase       `json:"phase,omitempty"`
+	PhaseTime   int64       `json:"phaseTime,omitempty"`   // since when in this phase
+	NeededSince int64       `json:"neededSince,omitempty"` // 0: no reboot is needed
+	Reason      string      `json:"reason,omitempty"`      // why one is needed
+	Waiting     string      `json:"waiting,omitempty"`     // what the phase waits for, or what went wrong
+	Conditions  []Condition `json:"conditions,omitempty"`
+	LastReboot  int64       `json:"lastReboot,omitempty"`  // when the last cycle ended
+	LastOutcome string      `json:"lastOutcome,omitempty"` // and how: "rebooted"
+	DryRun      bool        `json:"dryRun,omitempty"`
+
+	Seen int64 `json:"seen,omitempty"` // when this was written
+}
+
+// MachineStatus is what is known of one machine, whether it runs or not.
+type MachineStatus struct {
+	Presence
+	Present bool    // its agent is connected to etcd at this moment
+	Holds   *Holder // its record, where it holds slots; nil otherwise
+	Pauses  []Pause // of this machine, those that are over left out
 }

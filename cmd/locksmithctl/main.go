@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/bus"
 	"github.com/locksmith-reboot/locksmith/internal/cli"
 	"github.com/locksmith-reboot/locksmith/internal/control"
@@ -49,7 +50,7 @@ func reboot(ctx context.Context) error {
 	b := bus.New("", slog.New(slog.DiscardHandler))
 	defer b.Close()
 	machine := login1.New(b)
-	err := machine.Reboot(ctx)
+	err := machine.Reboot(ctx, locksmith.MethodReboot)
 	if err == nil {
 		return nil
 	}

@@ -13,15 +13,16 @@ import (
 
 // Defaults of Config's durations.
 const (
-	DefaultLoginDelay  = 5 * time.Minute
-	DefaultRebootGrace = 5 * time.Minute
+	DefaultLoginDelay   = 5 * time.Minute
+	DefaultRebootGrace  = 5 * time.Minute
+	DefaultCheckTimeout = 5 * time.Minute
 )
 
 // Config is what an Agent needs. New refuses it where a required field is
 // missing.
 type Config struct {
 	MachineID string             // required
-	BootID    string             // required: of the present boot
+	BootID    string             // required: of the present boot, as locksmith.Boot returns it
 	Hostname  string             // shown to people
 	Groups    []locksmith.Group  // required, as locksmith.ParseGroups returns them
 	Strategy  locksmith.Strategy // required: etcd-lock, reboot or best-effort; off has no agent
@@ -37,11 +38,32 @@ type Config struct {
 	UseLock func(ctx context.Context) (bool, error)
 
 	Window      Window      // nil: always open
+	Blockers    []Check     // none: nothing blocks
 	Steps       Steps       // nil: every step passes
+	Verifiers   []Check     // none: a machine that came back is well
 	Coordinator Coordinator // nil: nobody is told
 
-	LoginDelay  time.Duration // what logged-in users are given; 0: no delay and no message
-	RebootGrace time.Duration // how long an accepted reboot may take to happen; 0: DefaultRebootGrace
+	Method      locksmith.Method // of reboots; empty: what the triggers say is enough, or else MethodReboot
+	LoginDelay  time.Duration    // what logged-in users are given; 0: no delay and no message
+	RebootGrace time.Duration    // how long an accepted reboot may take to happen; 0: DefaultRebootGrace
+
+	CheckTimeout  time.Duration // for all blockers or verifiers together; 0: DefaultCheckTimeout
+	Proceed       bool          // reboot although Prepare failed
+	VerifyTimeout time.Duration // after the boot, for the verifiers to pass; then the phase is failed
+	VerifySoak    time.Duration // for how long they then have to keep passing
+
+	MaxRebootsPerDay int           // in any 24 hours; 0: any number
+	MinUptime        time.Duration // before the next reboot; 0: none
+	Booted           time.Time     // when this boot began; required with MinUptime
+
+	// Memory is what the machine remembers of before, and Remember makes the
+	// next one durable before it returns. A nil Remember forgets with the agent.
+	Memory   Memory
+	Remember func(Memory) error
+
+	// DryRun goes through every step, takes no slot, prepares nothing and does not
+	// reboot: the log says what would have been done.
+	DryRun bool
 
 	// OnChange, if not nil, is called from the agent's loop after each change
 	// of its status. It must not block.
@@ -64,6 +86,45 @@ type Status struct {
 	Waiting   string             `json:"waiting,omitempty"`  // what the present phase waits for, or what went wrong last
 	Held      bool               `json:"held"`               // slots are held
 	Triggers  map[string]string  `json:"triggers,omitempty"` // each trigger's last answer: "needed: …", "not needed", "error: …"
+
+	NeededSince time.Time             `json:"neededSince,omitzero"`
+	HeldSince   time.Time             `json:"heldSince,omitzero"`
+	Method      locksmith.Method      `json:"method,omitempty"`     // of the next reboot
+	Conditions  []locksmith.Condition `json:"conditions,omitempty"` // in the order in which they are met
+	Pauses      []locksmith.Pause     `json:"pauses,omitempty"`     // that hold for this machine
+	DelayUntil  time.Time             `json:"delayUntil,omitzero"`  // end of the logged-in users' delay
+	DryRun      bool                  `json:"dryRun,omitempty"`
+	LastReboot  *Past                 `json:"lastReboot,omitempty"`
+	Outcomes    map[string]int        `json:"outcomes,omitempty"`      // of all cycles since the machine was set up
+	TriggerErrs map[string]int        `json:"triggerErrors,omitempty"` // answers with an error, since the agent started
+	WindowStart time.Time             `json:"windowStart,omitzero"`    // of the present window or else of the next
+	WindowEnd   time.Time             `json:"windowEnd,omitzero"`
+}
+
+// Memory is what a machine remembers across its reboots, beside what stands in the
+// store. It is stored as JSON; fields are only ever added.
+type Memory struct {
+	Cycle    *Cycle         `json:"cycle,omitempty"`   // the reboot under way
+	Reboots  []time.Time    `json:"reboots,omitempty"` // when the last ones were asked for, those of the last day at least
+	Last     *Past          `json:"last,omitempty"`
+	Outcomes map[string]int `json:"outcomes,omitempty"`
+}
+
+// Cycle is a reboot under way: what was begun, written before it is done.
+type Cycle struct {
+	Boot     string           `json:"boot"`              // in which it began, see locksmith.Boot
+	Reasons  []string         `json:"reasons,omitempty"` // each trigger's
+	Prepared bool             `json:"prepared,omitempty"`
+	Method   locksmith.Method `json:"method,omitempty"`
+	Asked    time.Time        `json:"asked,omitzero"` // the reboot; zero: not yet
+}
+
+// Past is a cycle that ended.
+type Past struct {
+	Time    time.Time     `json:"time"` // of its end
+	Reason  string        `json:"reason,omitempty"`
+	Outcome string        `json:"outcome"` // "rebooted", "aborted: …"
+	Down    time.Duration `json:"down,omitempty"`
 }
 
 func (c Config) check() error {

@@ -169,7 +169,7 @@ func (w *world) Release(ctx context.Context, slots locksmith.Slots, result locks
 
 // The machine.
 
-func (w *world) Reboot(ctx context.Context) error {
+func (w *world) Reboot(ctx context.Context, method locksmith.Method) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("reboot")
@@ -239,6 +239,11 @@ func (w *world) logIn(sessions ...Session) {
 	}
 }
 
+func (w *world) FollowPauses(ctx context.Context, machine string, groups []locksmith.Group, changed func([]locksmith.Pause)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // The trigger.
 
 func (w *world) Name() string { return "test" }
@@ -267,17 +272,23 @@ func (w *world) setNeed(n Need) {
 
 // The site's steps.
 
-func (w *world) Check(ctx context.Context) error  { return w.do(ctx, "check") }
-func (w *world) Verify(ctx context.Context) error { return w.do(ctx, "verify") }
+// named is a check of the world's.
+type named struct {
+	*world
+	name string
+}
 
-func (w *world) Prepare(ctx context.Context) error {
+func (n named) Name() string                               { return n.name }
+func (n named) Run(ctx context.Context, about About) error { return n.do(ctx, n.name) }
+
+func (w *world) Prepare(ctx context.Context, about About) error {
 	w.mu.Lock()
 	w.prepared = true
 	w.mu.Unlock()
 	return w.do(ctx, "prepare")
 }
 
-func (w *world) Restore(ctx context.Context) error {
+func (w *world) Restore(ctx context.Context, about About) error {
 	w.mu.Lock()
 	w.prepared = false
 	w.mu.Unlock()
@@ -310,7 +321,7 @@ type running struct {
 func (w *world) run(change ...func(*Config)) *running {
 	w.t.Helper()
 	cfg := Config{MachineID: "m", BootID: w.bootID(), Groups: []locksmith.Group{""}, Strategy: locksmith.StrategyEtcdLock,
-		Lock: w, Machine: w, Triggers: []Trigger{w}, Steps: w, Window: w.window, LoginDelay: DefaultLoginDelay}
+		Lock: w, Machine: w, Triggers: []Trigger{w}, Steps: w, Blockers: []Check{named{w, "check"}}, Verifiers: []Check{named{w, "verify"}}, Window: w.window, LoginDelay: DefaultLoginDelay}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -352,7 +363,7 @@ func (w *world) useLock(answer bool) func(context.Context) (bool, error) {
 // unlockedMachine reboots without asking the lock.
 type unlockedMachine struct{ *world }
 
-func (u *unlockedMachine) Reboot(context.Context) error {
+func (u *unlockedMachine) Reboot(context.Context, locksmith.Method) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.note("rebooted unlocked")

@@ -17,26 +17,34 @@ type Lock interface {
 	// Acquire waits in the queue for a slot in every group of req. It returns
 	// when the slots are granted, with ctx's cause once ctx has ended and
 	// nothing is held, or at an error that waiting does not cure:
-	// locksmith.ErrHolderExists, *locksmith.UnreadableError, no permission. When
+	// locksmith.ErrHolderExists, *locksmith.UnreadableError, no permission, or a
+	// *locksmith.PausedError that must not hold up those who queue behind. When
 	// ctx ends while a grant is under way, the grant wins and is returned.
 	// report, if not nil, is told what the wait is about ("etcd is away: …").
 	Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error)
 
 	// Advance writes a new phase and reason into the holder records, in one
 	// transaction that fails with locksmith.ErrSlotLost unless every slot is
-	// still held. It returns the slots with the new record.
+	// still held. To locksmith.PhaseRebooting it also fails, with a
+	// *locksmith.PausedError, while the machine or one of the groups is paused. It
+	// returns the slots with the new record.
 	Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error)
 
 	// Release gives all slots back in one transaction. A slot that somebody
 	// else took away meanwhile counts as given back.
 	Release(ctx context.Context, slots locksmith.Slots, result locksmith.Result) error
+
+	// FollowPauses calls changed with the pauses that hold for machine and groups,
+	// at once and after each change, until ctx ends. Pauses that are over by their
+	// own time may be among them. It survives the store being away.
+	FollowPauses(ctx context.Context, machine string, groups []locksmith.Group, changed func([]locksmith.Pause)) error
 }
 
 // Machine is the machine the agent runs on.
 type Machine interface {
-	// Reboot asks for a reboot and returns once it was accepted or refused. A
-	// nil error means accepted, not done.
-	Reboot(ctx context.Context) error
+	// Reboot asks for a reboot by method and returns once it was accepted or
+	// refused. A nil error means accepted, not done.
+	Reboot(ctx context.Context, method locksmith.Method) error
 
 	// GoingDown says whether a reboot that was accepted is under way, perhaps
 	// held up, so that it cannot be given up any more.
@@ -66,6 +74,9 @@ type Need struct {
 	Needed  bool   // meaningful only without Err
 	Reason  string // for people: "update engine: new version 1234.0.0"
 	Err     error  // the trigger cannot tell; never counts as needed
+
+	// Method is what the trigger says is enough; empty where it says nothing.
+	Method locksmith.Method
 }
 
 // Trigger watches for one reason to reboot.
@@ -79,13 +90,44 @@ type Trigger interface {
 	Watch(ctx context.Context, report func(Need)) error
 }
 
+// About is what checks and steps are told of the reboot they belong to.
+type About struct {
+	Phase   locksmith.Phase
+	Reason  string // why the reboot is needed
+	Outcome string // how the cycle went: "rebooted", "aborted: …"; empty before that is known
+}
+
+// Check is one thing that has to pass: as a blocker before a slot is asked for and
+// again right before the reboot, as a verifier after it.
+type Check interface {
+	// Name is short and constant: "inhibitors", "check.d".
+	Name() string
+
+	// Run returns nil if the check passes, and else why it does not; that it
+	// cannot be found out is a reason too. A *Veto, also among joined errors, is
+	// shown under its own name instead of the check's.
+	Run(ctx context.Context, about About) error
+}
+
+// Veto is why a reboot is blocked, or why a check after it fails.
+type Veto struct {
+	By     string // who says so: "20-backup", "apt-get (pid 812)"
+	Reason string // in one line: "running until 04:00"
+}
+
+func (v *Veto) Error() string { return v.By + ": " + v.Reason }
+
 // Steps are the site's own actions around a reboot. Each method blocks until the
 // step is done and its error is the reason shown. A nil Steps passes every step.
 type Steps interface {
-	Check(ctx context.Context) error   // may the machine reboot now? An error blocks.
-	Prepare(ctx context.Context) error // before the reboot, with the slots held
-	Verify(ctx context.Context) error  // after the reboot, before the slots go back
-	Restore(ctx context.Context) error // undo Prepare; does nothing where nothing was done
+	// Prepare comes before the reboot, with the slots held. What it does is
+	// remembered across the reboot. Called again in the same cycle, by an agent
+	// that was restarted, it does all of it again.
+	Prepare(ctx context.Context, about About) error
+
+	// Restore undoes what Prepare did and has not been undone yet; nothing is
+	// done where nothing was. It is called before the slots go back.
+	Restore(ctx context.Context, about About) error
 }
 
 // Window answers when reboots are allowed. internal/window implements it; a nil

@@ -286,12 +286,13 @@ func (l *loop) carryOut(e effect) {
 	run := func(do func(context.Context) event) {
 		l.wg.Go(func() { l.post(do(l.ctx)) })
 	}
-	step := func(do func(Steps) func(context.Context) error) {
+	about := About{Phase: s.phase, Reason: s.reason, Outcome: s.outcome}
+	step := func(do func(Steps) func(context.Context, About) error) {
 		run(func(ctx context.Context) event {
 			if l.cfg.Steps == nil {
 				return evDone{}
 			}
-			return evDone{do(l.cfg.Steps)(ctx)}
+			return evDone{do(l.cfg.Steps)(ctx, about)}
 		})
 	}
 	switch e.kind {
@@ -312,13 +313,13 @@ func (l *loop) carryOut(e effect) {
 	case effectAbandon:
 		l.endWait(errAbandoned)
 	case effectCheck:
-		step(func(st Steps) func(context.Context) error { return st.Check })
+		run(func(ctx context.Context) event { return evDone{runChecks(ctx, l.cfg.Blockers, about)} })
 	case effectPrepare:
-		step(func(st Steps) func(context.Context) error { return st.Prepare })
+		step(func(st Steps) func(context.Context, About) error { return st.Prepare })
 	case effectVerify:
-		step(func(st Steps) func(context.Context) error { return st.Verify })
+		run(func(ctx context.Context) event { return evDone{runChecks(ctx, l.cfg.Verifiers, about)} })
 	case effectRestore:
-		step(func(st Steps) func(context.Context) error { return st.Restore })
+		step(func(st Steps) func(context.Context, About) error { return st.Restore })
 	case effectSessions:
 		run(func(ctx context.Context) event {
 			sessions, err := l.cfg.Machine.Sessions(ctx)
@@ -374,5 +375,16 @@ func (l *loop) reboot(ctx context.Context) error {
 		return err
 	}
 	l.log.Info("asking for the reboot")
-	return l.cfg.Machine.Reboot(ctx)
+	return l.cfg.Machine.Reboot(ctx, locksmith.MethodReboot)
+}
+
+// runChecks runs checks one after the other; its error joins all that do not pass.
+func runChecks(ctx context.Context, checks []Check, about About) error {
+	var errs []error
+	for _, c := range checks {
+		if err := c.Run(ctx, about); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

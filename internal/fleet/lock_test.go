@@ -129,6 +129,13 @@ func (c *connection) Advance(_ context.Context, s locksmith.Slots, phase locksmi
 	return s, nil
 }
 
+// Nobody pauses anything here.
+func (c *connection) FollowPauses(ctx context.Context, _ string, _ []locksmith.Group, changed func([]locksmith.Pause)) error {
+	changed(nil)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
 func (c *connection) Release(_ context.Context, s locksmith.Slots, _ locksmith.Result) error {
 	c.unlock(s.Record.MachineID)
 	return nil

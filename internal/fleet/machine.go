@@ -133,7 +133,7 @@ type hardware struct {
 }
 
 // Reboot takes the machine down at once.
-func (h *hardware) Reboot(context.Context) error {
+func (h *hardware) Reboot(context.Context, locksmith.Method) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.wentDown.IsZero() {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 	"github.com/locksmith-reboot/locksmith/internal/bus"
 )
@@ -53,7 +54,7 @@ func New(b *bus.Bus) *Machine {
 // restarted after its request finds the machine, where an inhibitor delays the
 // shutdown; giving the slot back then would be giving it back while the machine
 // goes down.
-func (m *Machine) Reboot(ctx context.Context) error {
+func (m *Machine) Reboot(ctx context.Context, method locksmith.Method) error {
 	const interactive = false // nobody is there to type a password
 	_, err := m.bus.Call(ctx, manager("Reboot"), interactive)
 	if err == nil {

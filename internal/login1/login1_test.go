@@ -11,6 +11,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 	"github.com/locksmith-reboot/locksmith/internal/bus"
 	"github.com/locksmith-reboot/locksmith/internal/dbustest"
@@ -29,7 +30,7 @@ func TestReboot(t *testing.T) {
 		calls <- c
 		return nil, nil
 	})
-	if err := newMachine(t, d).Reboot(t.Context()); err != nil {
+	if err := newMachine(t, d).Reboot(t.Context(), locksmith.MethodReboot); err != nil {
 		t.Fatal(err)
 	}
 	c := <-calls
@@ -70,7 +71,7 @@ func TestRebootRefused(t *testing.T) {
 		mu.Lock()
 		refusal = dbus.NewError(test.name, []any{test.message})
 		mu.Unlock()
-		if err := m.Reboot(t.Context()); err == nil || err.Error() != test.want || bus.ErrorName(err) != test.name {
+		if err := m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot); err == nil || err.Error() != test.want || bus.ErrorName(err) != test.name {
 			t.Errorf("%s: %v, want %s", test.name, err, test.want)
 		}
 	}
@@ -96,7 +97,7 @@ func TestRebootUnderWay(t *testing.T) {
 				return nil, dbus.NewError(errorInProgress, []any{"There's already a shutdown or sleep operation in progress"})
 			})
 			m := newMachine(t, d)
-			if err := m.Reboot(t.Context()); (err == nil) != test.want {
+			if err := m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot); (err == nil) != test.want {
 				t.Errorf("Reboot = %v, want accepted: %t", err, test.want)
 			}
 			down, err := m.GoingDown(t.Context())
@@ -110,7 +111,7 @@ func TestRebootUnderWay(t *testing.T) {
 func TestRebootWithoutLogind(t *testing.T) {
 	d := dbustest.New(t)
 	m := newMachine(t, d)
-	if err := m.Reboot(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "cannot reboot: logind is not running: ") {
+	if err := m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot); err == nil || !strings.HasPrefix(err.Error(), "cannot reboot: logind is not running: ") {
 		t.Errorf("without logind: %v", err)
 	}
 	// Then nothing of logind's is under way.
@@ -118,7 +119,7 @@ func TestRebootWithoutLogind(t *testing.T) {
 		t.Errorf("whether the machine goes down, without logind: %t, %v", down, err)
 	}
 	d.Stop()
-	if err := m.Reboot(t.Context()); !errors.Is(err, bus.ErrAway) {
+	if err := m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot); !errors.Is(err, bus.ErrAway) {
 		t.Errorf("without a bus: %v", err)
 	}
 	if _, err := m.GoingDown(t.Context()); !errors.Is(err, bus.ErrAway) {
@@ -141,7 +142,7 @@ func TestRebootNeverAnswered(t *testing.T) {
 	_, asked := silent(t, d)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	err := newMachine(t, d).Reboot(ctx)
+	err := newMachine(t, d).Reboot(ctx, locksmith.MethodReboot)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "logind did not answer the request to reboot: ") {
 		t.Errorf("Reboot = %v", err)
 	}
@@ -160,7 +161,7 @@ func TestRebootAnswerLost(t *testing.T) {
 			logind, asked := silent(t, d)
 			m := newMachine(t, d)
 			done := make(chan error)
-			go func() { done <- m.Reboot(t.Context()) }()
+			go func() { done <- m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot) }()
 			<-asked
 			leave(d, logind)
 			err := <-done
