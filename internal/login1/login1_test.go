@@ -71,7 +71,7 @@ func TestRebootRefused(t *testing.T) {
 		mu.Lock()
 		refusal = dbus.NewError(test.name, []any{test.message})
 		mu.Unlock()
-		if err := m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot); err == nil || err.Error() != test.want || bus.ErrorName(err) != test.name {
+		if err := m.Reboot(t.Context(), locksmith.MethodReboot); err == nil || err.Error() != test.want || bus.ErrorName(err) != test.name {
 			t.Errorf("%s: %v, want %s", test.name, err, test.want)
 		}
 	}
@@ -97,7 +97,7 @@ func TestRebootUnderWay(t *testing.T) {
 				return nil, dbus.NewError(errorInProgress, []any{"There's already a shutdown or sleep operation in progress"})
 			})
 			m := newMachine(t, d)
-			if err := m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot); (err == nil) != test.want {
+			if err := m.Reboot(t.Context(), locksmith.MethodReboot); (err == nil) != test.want {
 				t.Errorf("Reboot = %v, want accepted: %t", err, test.want)
 			}
 			down, err := m.GoingDown(t.Context())
@@ -111,7 +111,7 @@ func TestRebootUnderWay(t *testing.T) {
 func TestRebootWithoutLogind(t *testing.T) {
 	d := dbustest.New(t)
 	m := newMachine(t, d)
-	if err := m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot); err == nil || !strings.HasPrefix(err.Error(), "cannot reboot: logind is not running: ") {
+	if err := m.Reboot(t.Context(), locksmith.MethodReboot); err == nil || !strings.HasPrefix(err.Error(), "cannot reboot: logind is not running: ") {
 		t.Errorf("without logind: %v", err)
 	}
 	// Then nothing of logind's is under way.
@@ -119,7 +119,7 @@ func TestRebootWithoutLogind(t *testing.T) {
 		t.Errorf("whether the machine goes down, without logind: %t, %v", down, err)
 	}
 	d.Stop()
-	if err := m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot); !errors.Is(err, bus.ErrAway) {
+	if err := m.Reboot(t.Context(), locksmith.MethodReboot); !errors.Is(err, bus.ErrAway) {
 		t.Errorf("without a bus: %v", err)
 	}
 	if _, err := m.GoingDown(t.Context()); !errors.Is(err, bus.ErrAway) {
@@ -161,7 +161,7 @@ func TestRebootAnswerLost(t *testing.T) {
 			logind, asked := silent(t, d)
 			m := newMachine(t, d)
 			done := make(chan error)
-			go func() { done <- m.Reboot(t.Context(, locksmith.MethodReboot), locksmith.MethodReboot) }()
+			go func() { done <- m.Reboot(t.Context(), locksmith.MethodReboot) }()
 			<-asked
 			leave(d, logind)
 			err := <-done
