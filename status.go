@@ -5,11 +5,11 @@ import "time"
 // HolderStatus is one holder with what is known of it.
 type HolderStatus struct {
 	Holder        // only MachineID is set where there is no record
-	Recorded bool // a holder record exists
-	Present  bool // its agent keeps a presence in etcd at this moment
+	Recorded bool `json:"recorded"` // a holder record exists
+	Present  bool `json:"present"`  // its agent keeps a presence in etcd at this moment
 	// Seen is when it last did; zero: Present, or not known. A holder that is
 	// not present is stale, unless it is on its way through its reboot.
-	Seen time.Time
+	Seen time.Time `json:"seen,omitzero"`
 }
 
 // Waiter is one entry of a group's queue.
@@ -101,7 +101,7 @@ type Presence struct {
 // MachineStatus is what is known of one machine, whether it runs or not.
 type MachineStatus struct {
 	Presence
-	Present bool    // its agent is connected to etcd at this moment
-	Holds   *Holder // its record, where it holds slots; nil otherwise
-	Pauses  []Pause // of this machine, those that are over left out
+	Present bool    `json:"present"`          // its agent is connected to etcd at this moment
+	Holds   *Holder `json:"holds,omitempty"`  // its record, where it holds slots; nil otherwise
+	Pauses  []Pause `json:"pauses,omitempty"` // of this machine, those that are over left out
 }
