@@ -39,7 +39,7 @@ var uses = map[string][]string{
 	"internal/etcd":        {"."},
 	"internal/bus":         {"."},
 	"internal/login1":      {".", "internal/bus", "internal/agent"},
-	"internal/systemd":     {".", "internal/bus"},
+	"internal/systemd":     {".", "internal/bus", "internal/agent"},
 	"internal/trigger":     {".", "internal/bus", "internal/agent"},
 	"internal/control":     {".", "internal/agent"},
 	"internal/coordinator": {"."},
@@ -59,7 +59,7 @@ var uses = map[string][]string{
 
 // agentTypes are what adapters may use of internal/agent: what passes through its
 // interfaces, and what it says of itself.
-var agentTypes = []string{"Session", "Need", "Status", "Machine", "Trigger"}
+var agentTypes = []string{"Session", "Need", "Status", "Machine", "Trigger", "About", "Check", "Veto"}
 
 // libraries lists, for each library in use, who may import it ("*": everybody);
 // "cmd/" stands for all below it. A library that is missing here is not in use:
