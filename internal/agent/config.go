@@ -38,6 +38,8 @@ type Config struct {
 	UseLock func(ctx context.Context) (bool, error)
 
 	Window      Window      // nil: always open
+	Windows     []string    // what Window is made of, as specifications, for people
+	DenyWindows []string    // likewise
 	Blockers    []Check     // none: nothing blocks
 	Steps       Steps       // nil: every step passes
 	Verifiers   []Check     // none: a machine that came back is well
@@ -99,21 +101,26 @@ type Status struct {
 	TriggerErrs map[string]int        `json:"triggerErrors,omitempty"` // answers with an error, since the agent started
 	WindowStart time.Time             `json:"windowStart,omitzero"`    // of the present window or else of the next
 	WindowEnd   time.Time             `json:"windowEnd,omitzero"`
+	Windows     []string              `json:"windows,omitempty"`     // as specifications; none: always
+	DenyWindows []string              `json:"denyWindows,omitempty"` // likewise
 }
 
 // Memory is what a machine remembers across its reboots, beside what stands in the
 // store. It is stored as JSON; fields are only ever added.
 type Memory struct {
-	Cycle    *Cycle         `json:"cycle,omitempty"`   // the reboot under way
-	Reboots  []time.Time    `json:"reboots,omitempty"` // when the last ones were asked for, those of the last day at least
-	Last     *Past          `json:"last,omitempty"`
-	Outcomes map[string]int `json:"outcomes,omitempty"`
+	NeededSince time.Time      `json:"neededSince,omitzero"` // zero: no reboot is needed
+	Cycle       *Cycle         `json:"cycle,omitempty"`      // the reboot under way
+	Reboots     []time.Time    `json:"reboots,omitempty"`    // when those of the last day were asked for, oldest first
+	InVain      []string       `json:"inVain,omitempty"`     // reasons that a reboot did not cure
+	Last        *Past          `json:"last,omitempty"`
+	Outcomes    map[string]int `json:"outcomes,omitempty"`
 }
 
 // Cycle is a reboot under way: what was begun, written before it is done.
 type Cycle struct {
-	Boot     string           `json:"boot"`              // in which it began, see locksmith.Boot
-	Reasons  []string         `json:"reasons,omitempty"` // each trigger's
+	Boot     string           `json:"boot"`               // in which it began, see locksmith.Boot
+	Triggers []string         `json:"triggers,omitempty"` // that said reboot needed
+	Reasons  []string         `json:"reasons,omitempty"`  // theirs, in the same order
 	Prepared bool             `json:"prepared,omitempty"`
 	Method   locksmith.Method `json:"method,omitempty"`
 	Asked    time.Time        `json:"asked,omitzero"` // the reboot; zero: not yet
@@ -122,7 +129,7 @@ type Cycle struct {
 // Past is a cycle that ended.
 type Past struct {
 	Time    time.Time     `json:"time"` // of its end
-	Reason  string        `json:"reason,omitempty"`
+	Reasons []string      `json:"reasons,omitempty"`
 	Outcome string        `json:"outcome"` // "rebooted", "aborted: …"
 	Down    time.Duration `json:"down,omitempty"`
 }
