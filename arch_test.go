@@ -41,6 +41,8 @@ var uses = map[string][]string{
 	"internal/login1":      {".", "internal/bus", "internal/agent"},
 	"internal/systemd":     {".", "internal/bus", "internal/agent"},
 	"internal/trigger":     {".", "internal/bus", "internal/agent"},
+	"internal/packages":    {"internal/agent"},
+	"internal/memory":      {"internal/agent"},
 	"internal/control":     {".", "internal/agent"},
 	"internal/coordinator": {"."},
 	"internal/embedded":    {},
@@ -59,7 +61,7 @@ var uses = map[string][]string{
 
 // agentTypes are what adapters may use of internal/agent: what passes through its
 // interfaces, and what it says of itself.
-var agentTypes = []string{"Session", "Need", "Status", "Machine", "Trigger", "About", "Check", "Veto"}
+var agentTypes = []string{"Session", "Need", "Status", "Machine", "Trigger", "About", "Check", "Veto", "Memory"}
 
 // libraries lists, for each library in use, who may import it ("*": everybody);
 // "cmd/" stands for all below it. A library that is missing here is not in use:
@@ -73,6 +75,8 @@ var libraries = map[string][]string{
 	"go.uber.org/zap":              {"internal/embedded", "internal/etcd", "internal/etcdtest", "test/"},
 	"github.com/godbus/dbus":       {"internal/bus", "internal/login1", "internal/systemd", "internal/trigger", "internal/dbustest", "test/"},
 	"github.com/coreos/go-systemd": {"cmd/locksmithd"},
+	// Watches the files that say "reboot needed".
+	"github.com/fsnotify/fsnotify": {"internal/trigger"},
 	"github.com/urfave/cli":        {"internal/cli", "internal/cli/gendoc", "internal/options", "cmd/", "test/"},
 	"golang.org/x/sync":            {"*"},
 	"golang.org/x/sys":             {"*"},
