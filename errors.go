@@ -16,6 +16,12 @@ var (
 	// ErrSlotLost: what this process holds was taken away meanwhile, by an
 	// administrator's unlock or by a deleted key. It must not reboot on it.
 	ErrSlotLost = errors.New("the slot is no longer held")
+
+	// ErrNotPaused: there is no pause of that scope to end.
+	ErrNotPaused = errors.New("not paused")
+
+	// ErrUnknownMachine: nothing is stored about the machine.
+	ErrUnknownMachine = errors.New("unknown machine")
 )
 
 // FullError says that no slot of a group is free.

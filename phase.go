@@ -31,6 +31,16 @@ const (
 var Phases = []Phase{PhaseRecovering, PhaseIdle, PhaseNeeded, PhaseWindow, PhaseQueued, PhaseAcquired,
 	PhasePreparing, PhaseNotifying, PhaseRebooting, PhaseVerifying, PhaseRestoring, PhaseReleasing, PhaseFailed}
 
+// HoldsSlots says whether a machine in this phase may hold slots, so that others
+// wait for it.
+func (p Phase) HoldsSlots() bool {
+	switch p {
+	case PhaseAcquired, PhasePreparing, PhaseNotifying, PhaseRebooting, PhaseVerifying, PhaseRestoring, PhaseReleasing, PhaseFailed:
+		return true
+	}
+	return false
+}
+
 // Strategy says how a machine coordinates its reboots.
 type Strategy string
 

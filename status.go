@@ -56,6 +56,8 @@ const (
 	ActionLock   Action = "lock"    // a slot was granted
 	ActionUnlock Action = "unlock"  // a slot was given back or taken away
 	ActionSetMax Action = "set-max" // the number of slots changed
+	ActionPause  Action = "pause"   // reboots were paused; the outcome is the reason
+	ActionResume Action = "resume"  // they may start again; the outcome is the reason of the pause that ended
 )
 
 // HistoryEntry is one thing that happened to a group's semaphore.
