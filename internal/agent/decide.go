@@ -15,7 +15,7 @@ func (r rules) decide(s state, now time.Time) (state, effect) {
 		return r.busy(s, now)
 	}
 	switch s.phase {
-	case locksmith.PhaseIdle, locksmith.PhaseWindow, locksmith.PhaseFailed: // have more to do until then
+	case locksmith.PhaseIdle, locksmith.PhaseWindow, locksmith.PhaseVerifying, locksmith.PhaseFailed: // have more to do until then
 	default:
 		if now.Before(s.retryAt) && r.mustStop(s, now) == "" {
 			s.wakeAt = r.earlier(s.retryAt, now)
@@ -63,7 +63,8 @@ func (r rules) busy(s state, now time.Time) (state, effect) {
 	if s.op != effectAcquire || s.abandoning {
 		return s, effect{}
 	}
-	if s.needed && r.closed(now) == nil {
+	pauses := s.paused(now)
+	if s.needed && r.closed(now) == nil && !r.keepsOut(pauses) {
 		s.wakeAt = r.closes(now)
 		return s, effect{}
 	}
@@ -72,17 +73,26 @@ func (r rules) busy(s state, now time.Time) (state, effect) {
 }
 
 func (r rules) recovering(s state, now time.Time) (state, effect) {
+	alone := func() (state, effect) {
+		if s.mem.Cycle != nil {
+			return r.unfinished(s, now), effect{}
+		}
+		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+	}
 	switch {
-	case r.strategy == locksmith.StrategyReboot:
+	case r.dryRun: // what an earlier run left is left as it is
 		s.recovered = true
 		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+	case r.strategy == locksmith.StrategyReboot:
+		s.recovered = true
+		return alone()
 	case r.strategy == locksmith.StrategyBestEffort && !s.decided:
 		return s, effect{kind: effectDecide}
 	case r.strategy == locksmith.StrategyBestEffort && !s.useLock:
 		// Without etcd nothing is to be found; should it be started later, the
 		// question comes up again.
 		s.decided, s.findAt = false, now.Add(recheckLock)
-		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+		return alone()
 	}
 	s.useLock = true
 	return s, effect{kind: effectFind}
@@ -90,8 +100,12 @@ func (r rules) recovering(s state, now time.Time) (state, effect) {
 
 func (r rules) idle(s state, now time.Time) (state, effect) {
 	switch {
+	case s.dirty && r.remembers:
+		return s, effect{kind: effectRemember, memory: s.mem}
 	case s.needed && now.Before(s.retryAt):
 		s.wakeAt = s.retryAt
+	case s.needed && r.dryRun && subset(s.reasons, s.dryDone):
+		s.waiting = "dry run: would have rebooted; nothing more until something else is needed"
 	case s.needed:
 		return r.enter(s, locksmith.PhaseNeeded, now), effect{}
 	case !s.recovered && now.Before(s.findAt):
@@ -125,11 +139,27 @@ func (r rules) waitWindow(s state, now time.Time) (state, effect) {
 	case !s.needed:
 		s.decided = false
 		return r.enter(s, locksmith.PhaseIdle, now), effect{}
+	case s.dirty && r.remembers:
+		return s, effect{kind: effectRemember, memory: s.mem}
 	case r.closed(now) != nil:
-		s.checked = false
+		s.checked, s.vetoes = false, nil
 		opens, _ := r.window.Next(now)
-		s.waiting, s.wakeAt = "window opens "+opens.Format("Mon 2006-01-02 15:04 MST"), opens
+		if s.waiting, s.wakeAt = "window opens "+opens.Format("Mon 2006-01-02 15:04 MST"), opens; opens.IsZero() {
+			s.waiting = "no window ever opens again"
+		}
 		return s, effect{}
+	}
+	if why, until := r.breaker(s, now); why != "" {
+		s.tripped, s.waiting, s.checked, s.wakeAt = why, why, false, until
+		return s, effect{}
+	}
+	s.tripped = ""
+	pauses := s.paused(now)
+	if s.useLock && r.keepsOut(pauses) {
+		s.waiting, s.checked, s.wakeAt = (&locksmith.PausedError{Pauses: pauses}).Error(), false, r.earlier(resumes(pauses), now)
+		return s, effect{}
+	}
+	switch {
 	case now.Before(s.retryAt):
 		s.wakeAt = r.earlier(s.retryAt, now)
 		return s, effect{}
@@ -137,7 +167,7 @@ func (r rules) waitWindow(s state, now time.Time) (state, effect) {
 		return r.inDoubt(s, now), effect{}
 	case !s.checked:
 		return s, effect{kind: effectCheck}
-	case s.useLock:
+	case s.useLock && !r.dryRun:
 		s = r.enter(s, locksmith.PhaseQueued, now)
 		s.wakeAt = r.closes(now)
 		return s, effect{kind: effectAcquire}
@@ -168,8 +198,11 @@ func (r rules) mustStop(s state, now time.Time) string {
 		return "whether a reboot is still needed is not known"
 	case r.closed(now) != nil:
 		return "the window closed"
-	case s.useLock && !s.held:
+	case s.useLock && !s.held && !r.dryRun:
 		return "the slot was taken away"
+	}
+	if pauses := s.paused(now); s.useLock && len(pauses) > 0 {
+		return (&locksmith.PausedError{Pauses: pauses}).Error()
 	}
 	return ""
 }
@@ -191,8 +224,16 @@ func (r rules) acquired(s state, now time.Time) (state, effect) {
 		}
 		return r.abort(s, now, "no trigger says that a reboot is needed"), effect{}
 	}
+	if !s.noted { // intent first: whatever part of it runs has to be undone
+		c := s.cycle()
+		c.Boot, c.Triggers, c.Reasons, c.Prepared = r.bootID, s.triggers, s.reasons, true
+		s.noted = true
+		if s.mem.Cycle = &c; r.remembers {
+			return s, effect{kind: effectRemember, memory: s.mem}
+		}
+	}
 	s = r.enter(s, locksmith.PhasePreparing, now)
-	s.prepared = true // intent first: whatever part of it runs has to be undone
+	s.prepared = true
 	return s, effect{kind: effectPrepare}
 }
 
@@ -210,7 +251,11 @@ func (r rules) notifying(s state, now time.Time) (state, effect) {
 		return rebootNow()
 	}
 	if s.delayUntil.IsZero() {
-		s.delayUntil = now.Add(r.loginDelay)
+		from := s.notified // a restarted agent does not begin anew
+		if from.IsZero() || from.After(now) {
+			from = now
+		}
+		s.delayUntil = from.Add(r.loginDelay)
 	}
 	left := s.delayUntil.Sub(now)
 	if left <= 0 {
@@ -226,10 +271,18 @@ func (r rules) notifying(s state, now time.Time) (state, effect) {
 		s.published = true
 		return s, effect{kind: effectPublish, phase: locksmith.PhaseNotifying, message: s.reason}
 	}
+	again := s.delayUntil.Add(-warnBefore)
+	if s.warned = s.warned || r.loginDelay <= warnBefore; !s.warned && !now.Before(again) {
+		s.warned = true
+		return s, effect{kind: effectTell, sessions: s.sessions, message: rebootMessage(left, s.reason)}
+	}
 	if s.waiting == "" {
 		s.waiting = fmt.Sprintf("users are logged in, reboot at %s", s.delayUntil.Format(time.TimeOnly))
 	}
 	s.wakeAt = r.earlier(s.delayUntil, now)
+	if !s.warned {
+		s.wakeAt = r.earlier(again, now)
+	}
 	return s, effect{}
 }
 
@@ -265,38 +318,29 @@ func (r rules) rebooting(s state, now time.Time) (state, effect) {
 		return r.inDoubt(s, now), effect{}
 	case !s.checked:
 		return s, effect{kind: effectCheck}
-	case s.useLock && !s.confirmed:
+	case !s.noted:
+		if s = r.intend(s, now); r.remembers {
+			return s, effect{kind: effectRemember, memory: s.mem}
+		}
+	}
+	switch {
+	case s.useLock && !s.confirmed && !r.dryRun:
 		return s, effect{kind: effectConfirm, phase: locksmith.PhaseRebooting, message: s.reason}
 	}
 	s.asked = true
-	return s, effect{kind: effectReboot}
+	return s, effect{kind: effectReboot, method: s.cycle().Method}
 }
 
-func (r rules) verifying(s state, now time.Time) (state, effect) {
-	if s.phase == locksmith.PhaseFailed && s.held && !s.published {
-		s.published = true
-		return s, effect{kind: effectPublish, phase: locksmith.PhaseFailed, message: s.failure}
+// intend remembers that a reboot is going to be asked for, and by which method.
+func (r rules) intend(s state, now time.Time) state {
+	c := s.cycle()
+	c.Boot, c.Method = r.bootID, r.way(s)
+	if c.Asked.IsZero() {
+		c.Asked = now
+		s.mem.Reboots = append(lastDay(s.mem.Reboots, now), now)
 	}
-	if now.Before(s.retryAt) {
-		s.wakeAt = s.retryAt
-		return s, effect{}
-	}
-	return s, effect{kind: effectVerify}
-}
-
-func (r rules) releasing(s state, now time.Time) (state, effect) {
-	if s.held {
-		return s, effect{kind: effectRelease, result: locksmith.Result{Outcome: s.outcome, Down: s.down}}
-	}
-	outcome := s.outcome
-	s.outcome, s.down, s.decided, s.resumed = "", 0, false, time.Time{}
-	s = r.enter(s, locksmith.PhaseIdle, now)
-	if s.needed && outcome != rebooted {
-		// A pause, or a machine that cannot reboot would take slot after slot.
-		s.retryAt = now.Add(afterAbort)
-		s.waiting = fmt.Sprintf("%s; next try at %s", outcome, s.retryAt.Format(time.TimeOnly))
-	}
-	return s, effect{}
+	s.mem.Cycle, s.noted = &c, true
+	return s
 }
 
 // closes is when the window that contains now ends; zero without a window.
@@ -310,7 +354,7 @@ func (r rules) closes(now time.Time) time.Time {
 
 // earlier is t or the end of the present window, whichever comes first.
 func (r rules) earlier(t, now time.Time) time.Time {
-	if end := r.closes(now); !end.IsZero() && end.Before(t) {
+	if end := r.closes(now); !end.IsZero() && (t.IsZero() || end.Before(t)) {
 		return end
 	}
 	return t

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,11 +34,18 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.CheckTimeout == 0 {
+		cfg.CheckTimeout = DefaultCheckTimeout
+	}
+	if cfg.DryRun {
+		cfg.Remember = nil
+	}
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	a := &Agent{cfg: cfg, log: cfg.Log.With("machine", cfg.MachineID), events: make(chan event)}
-	a.status = a.describe(start(time.Now()), nil)
+	l := &loop{Agent: a, rules: a.rules(), state: start(time.Now(), cfg.Memory)}
+	a.status = l.describe()
 	return a, nil
 }
 
@@ -48,7 +54,16 @@ func (a *Agent) Status() Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.status
-	s.Triggers = maps.Clone(s.Triggers)
+	s.Triggers, s.TriggerErrs = maps.Clone(s.Triggers), maps.Clone(s.TriggerErrs)
+	// An idle agent does not look at the clock by itself.
+	window := a.rules().windowCondition(time.Now())
+	s.Conditions = slices.Clone(s.Conditions)
+	for i, c := range s.Conditions {
+		if c.Name == locksmith.CondWindow {
+			s.Conditions[i] = window
+		}
+	}
+	s.setWindow(a.cfg.Window, time.Now())
 	return s
 }
 
@@ -59,16 +74,21 @@ func (a *Agent) Run(ctx context.Context) error {
 	runCtx, cancel := context.WithCancelCause(ctx)
 	defer a.wg.Wait()
 	defer cancel(context.Canceled)
-	l := &loop{Agent: a, ctx: runCtx, needs: make(map[string]Need)}
-	l.rules = rules{
-		bootID: a.cfg.BootID, groups: a.cfg.Groups, strategy: a.cfg.Strategy, window: a.cfg.Window,
-		loginDelay: a.cfg.LoginDelay, rebootGrace: a.cfg.RebootGrace,
-		jitter: func(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) },
-	}
+	l := &loop{Agent: a, ctx: runCtx, needs: make(map[string]Need), errs: make(map[string]int), rules: a.rules()}
 	for _, t := range a.cfg.Triggers {
 		a.wg.Go(func() { l.watchTrigger(runCtx, t) })
 	}
 	return l.run()
+}
+
+func (a *Agent) rules() rules {
+	c := a.cfg
+	return rules{
+		bootID: c.BootID, booted: c.Booted, groups: c.Groups, strategy: c.Strategy, window: c.Window, method: c.Method,
+		loginDelay: c.LoginDelay, rebootGrace: c.RebootGrace, proceed: c.Proceed, verifyTime: c.VerifyTimeout, verifySoak: c.VerifySoak,
+		maxPerDay: c.MaxRebootsPerDay, minUptime: c.MinUptime, remembers: c.Remember != nil, dryRun: c.DryRun,
+		jitter: func(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) },
+	}
 }
 
 // loop is what one Run has at hand. Only its own goroutine touches it, but for
@@ -79,9 +99,11 @@ type loop struct {
 	rules rules
 	state state
 	needs map[string]Need
+	errs  map[string]int // by trigger, answers with an error
 
 	endWait      context.CancelCauseFunc // of the wait in the queue
 	endSessions  context.CancelFunc      // of following log-ins; nil: not followed
+	endPauses    context.CancelFunc      // of following pauses; nil: not followed
 	wake         *time.Timer
 	reportedWait string // what the wait in the queue reports, "" if all is well
 	coordinator  string // as last published
@@ -94,7 +116,7 @@ type evReport struct{ text string }
 type evAnswer struct{ need Need }
 
 func (l *loop) run() error {
-	l.state = start(time.Now())
+	l.state = start(time.Now(), l.cfg.Memory)
 	l.wake = time.NewTimer(time.Hour)
 	defer l.wake.Stop()
 	l.handle(evTick{})
@@ -124,7 +146,7 @@ func (l *loop) handle(ev event) {
 		l.reportedWait = e.text
 		ev = evTick{}
 	case evAnswer:
-		l.needs[e.need.Trigger] = e.need
+		l.noteAnswer(e.need)
 		ev = l.combine()
 	}
 	before := l.state
@@ -135,6 +157,7 @@ func (l *loop) handle(ev event) {
 		l.reportedWait = ""
 	}
 	l.followSessions()
+	l.followPauses()
 	l.tellCoordinator()
 	l.publish(before)
 	for _, e := range effects {
@@ -144,25 +167,6 @@ func (l *loop) handle(ev event) {
 	if at := l.state.wakeAt; !at.IsZero() {
 		l.wake.Reset(time.Until(at))
 	}
-}
-
-// combine is the answer of all triggers together: needed if one says so, known if
-// one does or none fails.
-func (l *loop) combine() evNeed {
-	ev := evNeed{known: len(l.needs) == len(l.cfg.Triggers)}
-	var reasons []string
-	for _, name := range slices.Sorted(maps.Keys(l.needs)) {
-		switch n := l.needs[name]; {
-		case n.Err != nil:
-			ev.known = false
-		case n.Needed:
-			ev.needed = true
-			reasons = append(reasons, n.Reason)
-		}
-	}
-	ev.known = ev.known || ev.needed
-	ev.reason = strings.Join(reasons, "; ")
-	return ev
 }
 
 // watchTrigger follows one trigger. Whatever makes it return is an answer with an
@@ -203,6 +207,30 @@ func (l *loop) followSessions() {
 	}
 }
 
+// followPauses is told of pauses while a reboot is needed: an idle machine costs
+// the store nothing.
+func (l *loop) followPauses() {
+	follow := l.state.useLock && l.state.needed && l.state.phase != locksmith.PhaseRecovering
+	switch {
+	case follow && l.endPauses == nil:
+		ctx, cancel := context.WithCancel(l.ctx)
+		l.endPauses = cancel
+		l.wg.Go(func() {
+			err := l.cfg.Lock.FollowPauses(ctx, l.cfg.MachineID, l.cfg.Groups, func(p []locksmith.Pause) {
+				if ctx.Err() == nil {
+					l.post(evPauses{p})
+				}
+			})
+			if err != nil && ctx.Err() == nil {
+				l.log.Warn("pauses are not followed", "error", err)
+			}
+		})
+	case !follow && l.endPauses != nil:
+		l.endPauses()
+		l.endPauses = nil
+	}
+}
+
 // tellCoordinator keeps coordinator.conf true.
 func (l *loop) tellCoordinator() {
 	if l.cfg.Coordinator == nil {
@@ -225,59 +253,6 @@ func (l *loop) tellCoordinator() {
 		return
 	}
 	l.coordinator = state
-}
-
-// publish makes the state visible: in Status, to OnChange, and in the log.
-func (l *loop) publish(before state) {
-	status := l.describe(l.state, l.needs)
-	if l.reportedWait != "" {
-		status.Waiting = l.reportedWait
-	}
-	if l.state.phase != before.phase {
-		attrs := []any{"phase", status.Phase, "from", before.phase}
-		if status.Needed {
-			attrs = append(attrs, "reason", status.Reason)
-		}
-		if l.state.phase == locksmith.PhaseReleasing {
-			attrs = append(attrs, "outcome", l.state.outcome)
-		}
-		l.log.Info("phase", attrs...)
-	}
-	l.mu.Lock()
-	waiting := status.Waiting != "" && status.Waiting != l.status.Waiting
-	l.status = status
-	l.mu.Unlock()
-	if waiting {
-		l.log.Info("waiting", "phase", status.Phase, "status", status.Waiting)
-	}
-	if l.cfg.OnChange != nil {
-		l.cfg.OnChange(status)
-	}
-}
-
-func (a *Agent) describe(s state, needs map[string]Need) Status {
-	st := Status{
-		MachineID: a.cfg.MachineID, Hostname: a.cfg.Hostname, BootID: a.cfg.BootID,
-		Groups: a.cfg.Groups, Strategy: a.cfg.Strategy,
-		Phase: s.phase, Since: s.since, Needed: s.needed, Waiting: s.waiting, Held: s.held,
-	}
-	if s.needed {
-		st.Reason = s.reason
-	}
-	for name, n := range needs {
-		if st.Triggers == nil {
-			st.Triggers = make(map[string]string)
-		}
-		switch {
-		case n.Err != nil:
-			st.Triggers[name] = "error: " + n.Err.Error()
-		case n.Needed:
-			st.Triggers[name] = "needed: " + n.Reason
-		default:
-			st.Triggers[name] = "not needed"
-		}
-	}
-	return st
 }
 
 // carryOut starts an effect. Its event comes when it has ended.
@@ -313,11 +288,15 @@ func (l *loop) carryOut(e effect) {
 	case effectAbandon:
 		l.endWait(errAbandoned)
 	case effectCheck:
-		run(func(ctx context.Context) event { return evDone{runChecks(ctx, l.cfg.Blockers, about)} })
+		run(func(ctx context.Context) event {
+			return evDone{runChecks(ctx, l.cfg.Blockers, about, l.cfg.CheckTimeout)}
+		})
 	case effectPrepare:
 		step(func(st Steps) func(context.Context, About) error { return st.Prepare })
 	case effectVerify:
-		run(func(ctx context.Context) event { return evDone{runChecks(ctx, l.cfg.Verifiers, about)} })
+		run(func(ctx context.Context) event {
+			return evDone{runChecks(ctx, l.cfg.Verifiers, about, l.cfg.CheckTimeout)}
+		})
 	case effectRestore:
 		step(func(st Steps) func(context.Context, About) error { return st.Restore })
 	case effectSessions:
@@ -325,8 +304,21 @@ func (l *loop) carryOut(e effect) {
 			sessions, err := l.cfg.Machine.Sessions(ctx)
 			return evListed{sessions, err}
 		})
+	case effectRemember:
+		run(func(context.Context) event {
+			err := l.cfg.Remember(e.memory)
+			if err != nil {
+				l.log.Error("what this machine does cannot be remembered", "error", err)
+			}
+			return evDone{err}
+		})
 	case effectTell:
 		run(func(ctx context.Context) event {
+			if l.cfg.DryRun {
+				l.log.Info("dry run: would tell logged-in users", EventKey, EventDryRun, "sessions", len(e.sessions), "message", e.message)
+				return evDone{}
+			}
+			l.log.Info("logged-in users are told", EventKey, EventUsersTold, "sessions", len(e.sessions), "message", e.message)
 			if err := l.cfg.Machine.Tell(ctx, e.sessions, e.message); err != nil {
 				l.log.Warn("not everybody could be told", "error", err)
 			}
@@ -338,7 +330,7 @@ func (l *loop) carryOut(e effect) {
 			return evAdvanced{slots, err}
 		})
 	case effectReboot:
-		run(func(ctx context.Context) event { return evDone{l.reboot(ctx)} })
+		run(func(ctx context.Context) event { return evDone{l.reboot(ctx, e.method)} })
 	case effectDown:
 		run(func(ctx context.Context) event {
 			yes, err := l.cfg.Machine.GoingDown(ctx)
@@ -370,21 +362,14 @@ func (l *loop) acquire(ctx context.Context, reason string) event {
 
 // reboot makes the call. The window is looked at once more: between the decision
 // and this goroutine a suspended machine may have slept.
-func (l *loop) reboot(ctx context.Context) error {
+func (l *loop) reboot(ctx context.Context, method locksmith.Method) error {
 	if err := l.rules.closed(time.Now()); err != nil {
 		return err
 	}
-	l.log.Info("asking for the reboot")
-	return l.cfg.Machine.Reboot(ctx, locksmith.MethodReboot)
-}
-
-// runChecks runs checks one after the other; its error joins all that do not pass.
-func runChecks(ctx context.Context, checks []Check, about About) error {
-	var errs []error
-	for _, c := range checks {
-		if err := c.Run(ctx, about); err != nil {
-			errs = append(errs, err)
-		}
+	if l.cfg.DryRun {
+		l.log.Info("dry run: would reboot now", EventKey, EventDryRun, "method", method)
+		return nil
 	}
-	return errors.Join(errs...)
+	l.log.Info("asking for the reboot", "method", method)
+	return l.cfg.Machine.Reboot(ctx, method)
 }

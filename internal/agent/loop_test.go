@@ -240,7 +240,8 @@ func TestUserLogsInDuringTheDelay(t *testing.T) {
 		if took := time.Since(w.began); took != DefaultLoginDelay {
 			t.Errorf("rebooted after %v", took)
 		}
-		want := []string{"1: This machine will reboot in 5m0s (new version).", "2: This machine will reboot in 3m0s (new version)."}
+		want := []string{"1: This machine will reboot in 5m0s (new version).", "2: This machine will reboot in 3m0s (new version).",
+			"1: This machine will reboot in 1m0s (new version).", "2: This machine will reboot in 1m0s (new version)."}
 		if diff := cmp.Diff(want, w.told); diff != "" {
 			t.Error(diff)
 		}
@@ -325,7 +326,7 @@ func TestVerifyFailsThenPasses(t *testing.T) {
 		w.change(func() { w.failing["verify"] = errors.New("unit x is down") })
 		r := w.run()
 		time.Sleep(time.Hour)
-		if s := r.Status(); s.Phase != locksmith.PhaseFailed || !s.Held || s.Waiting != "checks after the reboot fail: unit x is down" {
+		if s := r.Status(); s.Phase != locksmith.PhaseFailed || !s.Held || s.Waiting != "checks after the reboot fail: verify: unit x is down" {
 			t.Errorf("%+v", s)
 		}
 		if w.count("advance to failed") != 1 {

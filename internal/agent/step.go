@@ -16,6 +16,11 @@ const (
 	afterAbort     = 5 * time.Minute  // after an aborted reboot, before the next try
 	needWait       = time.Minute      // for a trigger to say whether the reboot is still needed
 	recheckLock    = time.Minute      // best-effort: whether etcd is running now
+	recheckBlocked = time.Minute      // the longest pause between checks that block, or that fail after the reboot
+	soakEvery      = 10 * time.Second // between checks that have to keep passing
+	answerWait     = 10 * time.Second // after a reboot, for its trigger to say whether it helped
+	inVainWithin   = 10 * time.Minute // after a reboot a need for the same reason means that it did not
+	warnBefore     = time.Minute      // the users' second message, before the reboot
 	rebootAttempts = 3                // of the reboot call
 	rebootPause    = 10 * time.Second // between them
 )
@@ -23,135 +28,21 @@ const (
 // rules are what stays the same while the agent runs.
 type rules struct {
 	bootID      string
+	booted      time.Time
 	groups      []locksmith.Group
 	strategy    locksmith.Strategy
 	window      Window // nil: always open
+	method      locksmith.Method
 	loginDelay  time.Duration
 	rebootGrace time.Duration
+	proceed     bool // reboot although prepare failed
+	verifyTime  time.Duration
+	verifySoak  time.Duration
+	maxPerDay   int
+	minUptime   time.Duration
+	remembers   bool // there is somewhere to remember
+	dryRun      bool
 	jitter      func(time.Duration) time.Duration // spreads the fleet's retries
-}
-
-// state is where the machine is. It is a value: step returns a new one.
-type state struct {
-	phase   locksmith.Phase
-	since   time.Time
-	waiting string // what the phase waits for, or what went wrong last
-
-	needed    bool      // a trigger says reboot needed
-	needKnown bool      // the triggers have answered
-	doubt     time.Time // since when the trigger that said so cannot tell any more; zero: it can
-	reason    string    // of the need
-
-	op         effectKind // what is being carried out; none: nothing
-	abandoning bool       // the wait in the queue was asked to end
-	recovered  bool       // the store was asked what an earlier run left
-	findAt     time.Time  // best-effort without etcd: when to ask again
-	useLock    bool       // a slot is required
-	decided    bool       // best-effort: useLock is valid for this cycle
-
-	held    bool            // slots are held
-	slots   locksmith.Slots // valid if held
-	resumed time.Time       // since when slots of an earlier run wait for the triggers' answer
-	checked bool            // the check for the present step passed
-
-	prepared bool   // prepare was begun: restore has to run
-	outcome  string // for the history, once the cycle ends
-	down     time.Duration
-
-	sessions   []Session
-	told       []string  // ids of sessions that know
-	listed     bool      // sessions is up to date
-	delayUntil time.Time // end of the logged-in users' delay
-	published  bool      // the store knows that users are waited for
-
-	asked     bool      // a reboot may have been accepted, now or by an earlier run
-	confirmed bool      // the intent to reboot is written
-	accepted  time.Time // when the reboot was accepted
-	attempts  int       // reboot calls that came to nothing
-
-	failure  string    // why the checks after the reboot fail
-	failures int       // in a row, of the present step
-	refusals int       // in a row, of the wait in the queue
-	retryAt  time.Time // not before then
-	wakeAt   time.Time // when to look again; zero: only at an event
-}
-
-// effectKind names what the loop has to carry out.
-type effectKind string
-
-const (
-	none           effectKind = ""
-	effectFind     effectKind = "find"     // Lock.Find → found
-	effectDecide   effectKind = "decide"   // UseLock → decided
-	effectCheck    effectKind = "check"    // Steps.Check → done
-	effectAcquire  effectKind = "acquire"  // Lock.Acquire → granted or done
-	effectAbandon  effectKind = "abandon"  // end effectAcquire; its own event comes
-	effectPrepare  effectKind = "prepare"  // Steps.Prepare → done
-	effectSessions effectKind = "sessions" // Machine.Sessions → listed
-	effectTell     effectKind = "tell"     // Machine.Tell → done
-	effectPublish  effectKind = "publish"  // Lock.Advance, for people → advanced
-	effectConfirm  effectKind = "confirm"  // Lock.Advance to rebooting → advanced
-	effectReboot   effectKind = "reboot"   // Machine.Reboot → done
-	effectDown     effectKind = "down"     // Machine.GoingDown → going down
-	effectVerify   effectKind = "verify"   // Steps.Verify → done
-	effectRestore  effectKind = "restore"  // Steps.Restore → done
-	effectRelease  effectKind = "release"  // Lock.Release → done
-)
-
-// effect is one thing to carry out.
-type effect struct {
-	kind     effectKind
-	sessions []Session        // tell
-	message  string           // tell; the reason to publish
-	phase    locksmith.Phase  // publish, confirm
-	result   locksmith.Result // release
-}
-
-// event is what the loop tells step. Exactly one for each effect but abandon.
-type event interface{}
-
-type (
-	evTick struct{}
-	evNeed struct {
-		known, needed bool
-		reason        string
-	}
-	evSessionsChanged struct{}
-	evFound           struct {
-		slots locksmith.Slots
-		err   error
-	}
-	evDecided struct {
-		useLock bool
-		err     error
-	}
-	evGranted struct{ slots locksmith.Slots }
-	evListed  struct {
-		sessions []Session
-		err      error
-	}
-	evAdvanced struct {
-		slots locksmith.Slots
-		err   error
-	}
-	evGoingDown struct {
-		yes bool
-		err error
-	}
-	evDone struct{ err error } // of any other effect
-)
-
-// rebooted is the outcome of a cycle that went well.
-const rebooted = "rebooted"
-
-// errAbandoned is how a wait ends that was asked to.
-var errAbandoned = errors.New("the wait was abandoned")
-
-// errWindowClosed is why an effect was not carried out.
-var errWindowClosed = errors.New("the window is closed")
-
-func start(now time.Time) state {
-	return state{phase: locksmith.PhaseRecovering, since: now}
 }
 
 // step is the agent's every decision: what an event at an instant leads to. It has
@@ -187,23 +78,14 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 	switch ev := ev.(type) {
 	case evTick:
 	case evNeed:
-		if s.needed && !ev.needed && !ev.known {
-			// An update engine or a bus that restarts costs nobody his place in
-			// the queue; but no reboot is asked for in doubt.
-			if s.doubt.IsZero() {
-				s.doubt = now
-			}
-			return s
-		}
-		s.needKnown, s.needed, s.doubt = ev.known, ev.needed, time.Time{}
-		if ev.needed {
-			s.reason = ev.reason
-		}
+		return r.answered(s, ev, now)
+	case evPauses:
+		s.pauses, s.heard = ev.pauses, true
 	case evSessionsChanged:
 		s.listed = false
 	case evFound:
 		s.op = none
-		s = r.found(s, ev, now)
+		return r.found(s, ev, now)
 	case evDecided:
 		s.op = none
 		if ev.err != nil {
@@ -221,7 +103,7 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 			s.sessions = []Session{{ID: "unknown"}}
 		}
 	case evAdvanced:
-		s = r.advanced(s, ev, now)
+		return r.advanced(s, ev, now)
 	case evGoingDown:
 		s.op = none
 		switch {
@@ -234,7 +116,7 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 		}
 		s.asked, s.failures, s.waiting = false, 0, ""
 	case evDone:
-		s = r.done(s, ev.err, now)
+		return r.done(s, ev.err, now)
 	}
 	return s
 }
@@ -246,11 +128,13 @@ func (r rules) found(s state, ev evFound, now time.Time) state {
 	}
 	s.recovered, s.failures, s.waiting = true, 0, ""
 	rec := ev.slots.Record
-	hold := func() state {
-		s.held, s.slots = true, ev.slots
-		return s
+	c := s.cycle()
+	if locksmith.KernelBoot(c.Boot) == locksmith.KernelBoot(rec.BootID) {
+		rec.BootID = c.Boot // written later, so it knows of soft reboots since the grant
 	}
 	switch {
+	case s.mem.Cycle != nil && (len(ev.slots.Groups) == 0 || !rec.Own()):
+		return r.unfinished(s, now)
 	case len(ev.slots.Groups) == 0:
 		return r.enter(s, locksmith.PhaseIdle, now)
 	case !rec.Own() || (rec.By == locksmith.ByReboot && rec.BootID == r.bootID):
@@ -258,25 +142,70 @@ func (r rules) found(s state, ev evFound, now time.Time) state {
 		s.waiting = fmt.Sprintf("an administrator holds this machine's slot (by %s since %s)", rec.By, rec.Since().Format(time.DateTime))
 		s.retryAt = now.Add(recheckLock)
 		return s
-	case rec.BootID == r.bootID:
-		s = r.enter(hold(), locksmith.PhaseAcquired, now)
+	}
+	s.held, s.slots = true, ev.slots
+	if !r.another(rec.BootID, c.Method) {
+		s = r.enter(s, locksmith.PhaseAcquired, now)
 		s.asked = rec.Phase == locksmith.PhaseRebooting
 		s.resumed, s.prepared = now, true // perhaps: restore does nothing where nothing was done
-		return s
-	default: // another boot, or a record of an old client, which does not say
-		s = r.enter(hold(), locksmith.PhaseVerifying, now)
-		s.prepared, s.outcome = true, rebooted
-		if rec.Phase == locksmith.PhaseRebooting && rec.PhaseTime > 0 {
-			s.down = max(0, now.Sub(time.Unix(rec.PhaseTime, 0)))
+		if rec.Phase == locksmith.PhaseNotifying {
+			s.notified = time.Unix(rec.PhaseTime, 0)
 		}
 		return s
 	}
+	// Another boot, or a record of an old client, which does not say.
+	s = r.returned(s, now)
+	if rec.Phase == locksmith.PhaseRebooting && rec.PhaseTime > 0 {
+		s.down = max(0, now.Sub(time.Unix(rec.PhaseTime, 0)))
+	}
+	if rec.Phase == locksmith.PhaseFailed {
+		s.verifyUntil = now // it is known to fail
+	}
+	return s
+}
+
+// unfinished goes on with a cycle that this machine remembers and has no slots for:
+// it needs none, or they were taken away.
+func (r rules) unfinished(s state, now time.Time) state {
+	c := s.cycle()
+	switch {
+	case r.another(c.Boot, c.Method):
+		s = r.returned(s, now)
+		if !c.Asked.IsZero() {
+			s.down = max(0, now.Sub(c.Asked))
+		}
+		return s
+	case s.useLock:
+		s.asked, s.prepared = !c.Asked.IsZero(), c.Prepared
+		return r.abort(s, now, "the slot was taken away")
+	}
+	s = r.enter(s, locksmith.PhaseAcquired, now)
+	s.asked, s.resumed, s.prepared = !c.Asked.IsZero(), now, c.Prepared
+	return s
+}
+
+// returned is the machine back from a reboot, its own or any other.
+func (r rules) returned(s state, now time.Time) state {
+	s = r.enter(s, locksmith.PhaseVerifying, now)
+	s.prepared, s.outcome = true, rebooted
+	s.verifyUntil = now.Add(r.verifyTime)
+	return s
+}
+
+// another says whether boot is an earlier one, and a reboot by method lies between
+// it and the present: a soft reboot that came in the way is not what was asked for.
+func (r rules) another(boot string, method locksmith.Method) bool {
+	if locksmith.KernelBoot(boot) != locksmith.KernelBoot(r.bootID) {
+		return true
+	}
+	return boot != r.bootID && method.KeepsBoot()
 }
 
 // advanced applies the answer of the store to a new phase.
 func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 	op := s.op
 	s.op = none
+	paused, isPaused := errors.AsType[*locksmith.PausedError](ev.err)
 	switch {
 	case ev.err == nil:
 		s.slots = ev.slots
@@ -286,9 +215,14 @@ func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 		return s
 	case errors.Is(ev.err, locksmith.ErrSlotLost):
 		s.held = false
+		if s.phase == locksmith.PhaseVerifying || s.phase == locksmith.PhaseFailed {
+			return s // the fleet goes on; this machine is not well for that
+		}
 		return r.abort(s, now, "the slot was taken away")
 	case op == effectPublish: // for people only
 		return s
+	case isPaused:
+		return r.abort(s, now, paused.Error())
 	}
 	return r.retry(s, now, fmt.Sprintf("the slot cannot be confirmed: %v", ev.err))
 }
@@ -297,44 +231,46 @@ func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 func (r rules) done(s state, err error, now time.Time) state {
 	op := s.op
 	s.op = none
-	if err == nil {
+	if err == nil && op != effectRemember {
 		s.failures, s.waiting = 0, ""
 	}
 	switch op {
 	case effectCheck:
-		s.checked = err == nil
+		s.checked, s.vetoes = err == nil, vetoesOf(err)
 		switch {
 		case err == nil:
 		case s.phase == locksmith.PhaseRebooting:
-			return r.abort(s, now, fmt.Sprintf("blocked: %v", err))
+			return r.abort(s, now, fmt.Sprintf("blocked by %v", err))
 		default:
-			return r.retry(s, now, fmt.Sprintf("blocked: %v", err))
+			return r.retryWithin(s, now, recheckBlocked, fmt.Sprintf("blocked by %v", err))
 		}
 	case effectAcquire:
 		s.abandoning = false
 		return r.refused(s, err, now)
+	case effectRemember:
+		return r.remembered(s, err, now)
 	case effectPrepare:
-		if err != nil {
+		switch {
+		case err == nil:
+		case r.proceed:
+			s.waiting = fmt.Sprintf("prepare failed, and the reboot goes on as configured: %v", err)
+		default:
 			return r.abort(s, now, fmt.Sprintf("prepare failed: %v", err))
 		}
 		return r.enter(s, locksmith.PhaseNotifying, now)
 	case effectTell: // a terminal that cannot be written to delays nobody
 	case effectReboot:
-		if err == nil {
+		switch {
+		case err == nil && r.dryRun:
+			s.asked = false
+			return r.abort(s, now, "dry run")
+		case err == nil:
 			s.accepted = now
 			return s
 		}
 		return r.notRebooted(s, now, fmt.Sprintf("the reboot call failed: %v", err))
 	case effectVerify:
-		if err != nil {
-			if s.phase != locksmith.PhaseFailed {
-				s = r.enter(s, locksmith.PhaseFailed, now)
-			}
-			s.published = s.published && s.failure == err.Error()
-			s.failure = err.Error()
-			return r.retry(s, now, fmt.Sprintf("checks after the reboot fail: %v", err))
-		}
-		return r.enter(s, locksmith.PhaseRestoring, now)
+		return r.verified(s, err, now)
 	case effectRestore:
 		if err != nil {
 			return r.retry(s, now, fmt.Sprintf("restore failed: %v", err))
@@ -352,6 +288,7 @@ func (r rules) done(s state, err error, now time.Time) state {
 
 // refused applies a wait in the queue that ended without slots.
 func (r rules) refused(s state, err error, now time.Time) state {
+	paused, isPaused := errors.AsType[*locksmith.PausedError](err)
 	switch {
 	case errors.Is(err, errAbandoned):
 		return r.enter(s, locksmith.PhaseWindow, now)
@@ -359,6 +296,10 @@ func (r rules) refused(s state, err error, now time.Time) state {
 		// Ours, of a grant that nobody heard of, or an administrator's: the
 		// record tells.
 		return r.enter(s, locksmith.PhaseRecovering, now)
+	case isPaused:
+		// The machine follows the pauses itself; this is for the moment until it
+		// has heard of this one.
+		return r.retry(r.enter(s, locksmith.PhaseWindow, now), now, paused.Error())
 	}
 	s = r.enter(s, locksmith.PhaseWindow, now)
 	s.failures, s.refusals = s.refusals, s.refusals+1
@@ -397,15 +338,21 @@ func (r rules) enter(s state, phase locksmith.Phase, now time.Time) state {
 	if s.phase != phase {
 		s.phase, s.since = phase, now
 	}
-	s.waiting, s.failures, s.retryAt, s.checked, s.published = "", 0, time.Time{}, false, false
+	s.waiting, s.failures, s.retryAt, s.checked, s.published, s.noted = "", 0, time.Time{}, false, false, false
 	s.confirmed, s.accepted, s.attempts = false, time.Time{}, 0
-	s.sessions, s.told, s.listed, s.delayUntil = nil, nil, false, time.Time{}
+	s.sessions, s.told, s.warned, s.listed, s.delayUntil = nil, nil, false, false, time.Time{}
+	s.vetoes, s.tripped, s.verified = nil, "", false
 	return s
 }
 
 // retry notes a failure and when the step may be tried again.
 func (r rules) retry(s state, now time.Time, why string) state {
-	d := min(retryFirst<<min(s.failures, 10), retryLast)
+	return r.retryWithin(s, now, retryLast, why)
+}
+
+// retryWithin is retry with a longest pause of its own.
+func (r rules) retryWithin(s state, now time.Time, longest time.Duration, why string) state {
+	d := min(retryFirst<<min(s.failures, 10), longest)
 	if r.jitter != nil {
 		d = r.jitter(d)
 	}

@@ -74,7 +74,7 @@ func op(k effectKind) func(*state) { return func(s *state) { s.op = k } }
 
 func TestTransitions(t *testing.T) {
 	user := []Session{{ID: "1", User: "core", TTY: "pts/0"}}
-	need := evNeed{known: true, needed: true, reason: "update"}
+	need := evNeed{known: true, needed: true, reason: "update", reasons: []string{"update"}}
 	noNeed := evNeed{known: true}
 	unknown := evNeed{}
 	const (
@@ -112,9 +112,9 @@ func TestTransitions(t *testing.T) {
 		wake    time.Time
 	}{
 		// At start: what the store says of this machine.
-		{"start", start(open), evTick{}, open, nil, recovering, "find", time.Time{}},
-		{"start without a lock", start(open), evTick{}, open, strategy(locksmith.StrategyReboot), idle, "", time.Time{}},
-		{"start, perhaps a lock", start(open), evTick{}, open, strategy(locksmith.StrategyBestEffort), recovering, "decide", time.Time{}},
+		{"start", start(open, Memory{}), evTick{}, open, nil, recovering, "find", time.Time{}},
+		{"start without a lock", start(open, Memory{}), evTick{}, open, strategy(locksmith.StrategyReboot), idle, "", time.Time{}},
+		{"start, perhaps a lock", start(open, Memory{}), evTick{}, open, strategy(locksmith.StrategyBestEffort), recovering, "decide", time.Time{}},
 		{"no etcd at start", in(recovering, op(effectDecide), func(s *state) { s.needed, s.recovered = false, false }), evDecided{false, nil}, open, strategy(locksmith.StrategyBestEffort), idle, "", open.Add(recheckLock)},
 		{"etcd at start", in(recovering, op(effectDecide)), evDecided{true, nil}, open, strategy(locksmith.StrategyBestEffort), recovering, "find", time.Time{}},
 		{"whether etcd runs is not known", in(recovering, op(effectDecide)), evDecided{false, errBoom}, open, strategy(locksmith.StrategyBestEffort), recovering, "", open.Add(retryFirst)},
@@ -187,8 +187,8 @@ func TestTransitions(t *testing.T) {
 		{"nobody is logged in", in(notifying, op(effectSessions)), evListed{}, open, nil, rebooting, "check", time.Time{}},
 		{"somebody is logged in", in(notifying, op(effectSessions)), evListed{sessions: user}, open, nil, notifying, "tell", time.Time{}},
 		{"told", in(notifying, op(effectTell), waiting(5*time.Minute), func(s *state) { s.published = false }), evDone{}, open, nil, notifying, "publish", time.Time{}},
-		{"waits for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{}, open, nil, notifying, "", open.Add(5 * time.Minute)},
-		{"etcd away while telling people", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: errBoom}, open, nil, notifying, "", open.Add(5 * time.Minute)},
+		{"waits for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{}, open, nil, notifying, "", open.Add(4 * time.Minute)},
+		{"etcd away while telling people", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: errBoom}, open, nil, notifying, "", open.Add(4 * time.Minute)},
 		{"unlocked while waiting for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: locksmith.ErrSlotLost}, open, nil, restoring, "restore", time.Time{}},
 		{"who is logged in is not known", in(notifying, op(effectSessions)), evListed{err: errBoom}, open, nil, notifying, "tell", time.Time{}},
 		{"somebody logs in", in(notifying, waiting(time.Minute)), evSessionsChanged{}, open, nil, notifying, "sessions", time.Time{}},
@@ -270,7 +270,7 @@ func TestStepKeepsItsGuarantees(t *testing.T) {
 		r := testRules()
 		r.strategy = []locksmith.Strategy{locksmith.StrategyEtcdLock, locksmith.StrategyEtcdLock, locksmith.StrategyBestEffort, locksmith.StrategyReboot}[rnd.IntN(4)]
 		now := open.Add(time.Duration(rnd.IntN(7200)) * time.Second)
-		s := start(now)
+		s := start(now, Memory{})
 		var ev event = evTick{}
 		prepared, asked := false, false
 		var trace []string
@@ -329,9 +329,10 @@ func TestStepKeepsItsGuarantees(t *testing.T) {
 }
 
 func randomEvent(rnd *rand.Rand, s state, now time.Time) event {
+	yes, no := evNeed{known: true, needed: true, reason: "x", reasons: []string{"x"}}, evNeed{known: true}
 	err := []error{nil, nil, errBoom}[rnd.IntN(3)]
 	if rnd.IntN(4) == 0 {
-		return []event{evTick{}, evNeed{true, true, "x"}, evNeed{true, true, "x"}, evNeed{true, false, ""}, evNeed{}, evSessionsChanged{}}[rnd.IntN(6)]
+		return []event{evTick{}, yes, yes, no, evNeed{}, evSessionsChanged{}}[rnd.IntN(6)]
 	}
 	switch s.op {
 	case none:

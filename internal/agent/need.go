@@ -1,0 +1,135 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// answered applies what the triggers say.
+func (r rules) answered(s state, ev evNeed, now time.Time) state {
+	s.sure = ev.sure
+	if s.needed && !ev.needed && !ev.known {
+		// An update engine or a bus that restarts costs nobody his place in
+		// the queue; but no reboot is asked for in doubt.
+		if s.doubt.IsZero() {
+			s.doubt = now
+		}
+		return s
+	}
+	s.needKnown, s.needed, s.doubt = ev.known, ev.needed, time.Time{}
+	switch {
+	case ev.needed:
+		s.reason, s.triggers, s.reasons, s.method, s.atLeast = ev.reason, ev.triggers, ev.reasons, ev.method, ev.atLeast
+		if s.mem.NeededSince.IsZero() {
+			s.mem.NeededSince, s.dirty = now, true
+		}
+		if !subset(s.reasons, s.dryDone) {
+			s.dryDone = nil
+		}
+	case ev.known:
+		if !s.mem.NeededSince.IsZero() {
+			s.mem.NeededSince, s.dirty = time.Time{}, true
+		}
+		s.cured, s.dryDone = true, nil
+	}
+	return r.judge(s, now)
+}
+
+// judge remembers a reboot that was in vain, and forgets one once something else
+// is needed or nothing is.
+func (r rules) judge(s state, now time.Time) state {
+	stands := s.needed && subset(s.reasons, s.mem.InVain)
+	last := s.mem.Last
+	switch {
+	case stands:
+	case s.needed && !s.cured && last != nil && last.Outcome == rebooted && now.Before(last.Time.Add(inVainWithin)) && subset(s.reasons, last.Reasons):
+		s.mem.InVain, s.dirty = s.reasons, true
+	case s.needKnown && s.mem.InVain != nil:
+		s.mem.InVain, s.dirty = nil, true
+		if s.phase == locksmith.PhaseFailed {
+			s.retryAt = time.Time{} // perhaps that was all
+		}
+	}
+	return s
+}
+
+// subset says whether there are some, and all of them are among others.
+func subset(some, others []string) bool {
+	return len(some) > 0 && !slices.ContainsFunc(some, func(x string) bool { return !slices.Contains(others, x) })
+}
+
+// way is the method of the next reboot. Without one that was configured, it is what
+// the triggers say is enough; and it is never less than one of them says is needed.
+func (r rules) way(s state) locksmith.Method {
+	m := r.method
+	switch {
+	case m == "" && s.method != "":
+		m = s.method
+	case m == "":
+		m = locksmith.MethodReboot
+	}
+	if s.atLeast != "" && !m.Covers(s.atLeast) {
+		m = s.atLeast
+	}
+	return m
+}
+
+// breaker says why the machine must not reboot at this moment although everything
+// else allows it, and until when; zero: until something else is needed.
+func (r rules) breaker(s state, now time.Time) (why string, until time.Time) {
+	if subset(s.reasons, s.mem.InVain) {
+		return "the last reboot did not cure this need; a reboot for another reason is not kept back " +
+			"(locksmithctl send-need-reboot -reason …)", time.Time{}
+	}
+	if until = r.booted.Add(r.minUptime); r.minUptime > 0 && now.Before(until) {
+		return fmt.Sprintf("the machine has been up for less than %v", r.minUptime), until
+	}
+	recent := lastDay(s.mem.Reboots, now)
+	if r.maxPerDay > 0 && len(recent) >= r.maxPerDay {
+		return fmt.Sprintf("%d reboots in 24 h, at most %d are allowed", len(recent), r.maxPerDay),
+			recent[len(recent)-r.maxPerDay].Add(24 * time.Hour)
+	}
+	return "", time.Time{}
+}
+
+// lastDay is those of times, oldest first, that are less than a day ago. Times in
+// the future, of a clock that was put back since, count.
+func lastDay(times []time.Time, now time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(times), func(t time.Time) bool { return !now.Before(t.Add(24 * time.Hour)) })
+}
+
+// paused is the pauses that hold now.
+func (s state) paused(now time.Time) []locksmith.Pause {
+	return slices.DeleteFunc(slices.Clone(s.pauses), func(p locksmith.Pause) bool { return !p.Active(now) })
+}
+
+// keepsOut says whether the machine must not even queue because of pauses: it would
+// hold up others in groups that are not paused.
+func (r rules) keepsOut(pauses []locksmith.Pause) bool {
+	groups := map[locksmith.Group]bool{}
+	all := false
+	for _, p := range pauses {
+		switch {
+		case p.Scope.Machine != "":
+			return true
+		case p.Scope.All:
+			all = true
+		default:
+			groups[p.Scope.Group] = true
+		}
+	}
+	return !all && len(groups) > 0 && len(groups) < len(r.groups)
+}
+
+// resumes is when the first of pauses ends by itself; zero: none does.
+func resumes(pauses []locksmith.Pause) (first time.Time) {
+	for _, p := range pauses {
+		if at := locksmith.When(p.Until); !at.IsZero() && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}

@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// noteAnswer keeps a trigger's answer.
+func (l *loop) noteAnswer(n Need) {
+	before, known := l.needs[n.Trigger]
+	l.needs[n.Trigger] = n
+	if n.Err == nil {
+		return
+	}
+	l.errs[n.Trigger]++
+	if !known || before.Err == nil || before.Err.Error() != n.Err.Error() {
+		l.log.Warn("a trigger cannot tell whether a reboot is needed", EventKey, EventTriggerError, "trigger", n.Trigger, "error", n.Err)
+	}
+}
+
+// combine is the answer of all triggers together: needed if one says so, known if
+// one does or none fails.
+func (l *loop) combine() evNeed {
+	ev := evNeed{known: len(l.needs) == len(l.cfg.Triggers)}
+	silent := false // one of those that say so does not say what is enough
+	for _, name := range slices.Sorted(maps.Keys(l.needs)) {
+		n := l.needs[name]
+		if n.Err != nil {
+			ev.known = false
+			continue
+		}
+		ev.sure = append(ev.sure, name)
+		if !n.Needed {
+			continue
+		}
+		ev.needed = true
+		ev.triggers, ev.reasons = append(ev.triggers, name), append(ev.reasons, n.Reason)
+		if silent = silent || n.Method == ""; n.Method != "" && (ev.atLeast == "" || !ev.atLeast.Covers(n.Method)) {
+			ev.atLeast = n.Method
+		}
+	}
+	if !silent {
+		ev.method = ev.atLeast
+	}
+	ev.known = ev.known || ev.needed
+	ev.reason = strings.Join(ev.reasons, "; ")
+	return ev
+}
+
+// publish makes the state visible: in Status, to OnChange, and in the log.
+func (l *loop) publish(before state) {
+	status := l.describe()
+	l.mu.Lock()
+	last := l.status
+	l.status = status
+	l.mu.Unlock()
+	l.report(before, last, status)
+	if l.cfg.OnChange != nil {
+		l.cfg.OnChange(status)
+	}
+}
+
+// report writes what changed into the log, as events.
+func (l *loop) report(before state, last, now Status) {
+	s := l.state
+	switch {
+	case s.needed && !before.needed:
+		l.log.Info("reboot needed", EventKey, EventNeeded, "reason", s.reason)
+	case !s.needed && before.needed && s.needKnown:
+		l.log.Info("no reboot is needed any more", EventKey, EventNotNeeded)
+	}
+	if was, is := len(last.Pauses), len(now.Pauses); is > 0 && was == 0 {
+		l.log.Info("paused", EventKey, EventPaused, "pause", (&locksmith.PausedError{Pauses: now.Pauses}).Error())
+	} else if is == 0 && was > 0 {
+		l.log.Info("no pause holds any more", EventKey, EventResumed)
+	}
+	if s.phase != before.phase {
+		l.reportPhase(before, now)
+	}
+	if now.Waiting == "" || now.Waiting == last.Waiting {
+		return
+	}
+	event := EventWaiting
+	switch {
+	case s.phase == locksmith.PhaseFailed:
+		event = EventFailed
+	case s.tripped != "":
+		event = EventBreaker
+	case len(s.vetoes) > 0:
+		event = EventBlocked
+	}
+	l.log.Info("waiting", EventKey, event, "phase", now.Phase, "status", now.Waiting)
+}
+
+func (l *loop) reportPhase(before state, now Status) {
+	s := l.state
+	event, attrs := EventPhase, []any{"phase", s.phase, "from", before.phase}
+	switch {
+	case s.phase == locksmith.PhaseFailed:
+		event = EventFailed
+	case s.phase == locksmith.PhaseVerifying && before.phase == locksmith.PhaseRecovering:
+		event = EventReturned
+	case s.phase == locksmith.PhaseRebooting:
+		event, attrs = EventRebooting, append(attrs, "method", now.Method)
+	case s.held && before.phase == locksmith.PhaseQueued:
+		event = EventGranted
+	case s.phase == locksmith.PhaseIdle && before.held:
+		event = EventReleased
+	case s.phase == locksmith.PhaseRestoring && s.outcome != rebooted:
+		event = EventAborted
+	}
+	if now.Needed {
+		attrs = append(attrs, "reason", now.Reason)
+	}
+	if outcome := s.outcome; outcome != "" {
+		attrs = append(attrs, "outcome", outcome)
+	}
+	l.log.Info("phase", append(attrs, EventKey, event)...)
+}
+
+// describe is the state as the agent shows it.
+func (l *loop) describe() Status {
+	s, cfg, now := l.state, l.cfg, time.Now()
+	st := Status{
+		MachineID: cfg.MachineID, Hostname: cfg.Hostname, BootID: cfg.BootID,
+		Groups: cfg.Groups, Strategy: cfg.Strategy,
+		Phase: s.phase, Since: s.since, Needed: s.needed, Waiting: s.waiting, Held: s.held,
+		Conditions: l.rules.conditions(s, l.reportedWait, now), Pauses: s.paused(now),
+		DelayUntil: s.delayUntil, DryRun: cfg.DryRun, LastReboot: s.mem.Last, Outcomes: s.mem.Outcomes,
+		Windows: cfg.Windows, DenyWindows: cfg.DenyWindows, TriggerErrs: maps.Clone(l.errs),
+	}
+	if s.needed {
+		st.Reason, st.NeededSince, st.Method = s.reason, s.mem.NeededSince, l.rules.way(s)
+	}
+	if s.held {
+		st.HeldSince = s.slots.Record.Since()
+	}
+	st.setWindow(cfg.Window, now)
+	if l.reportedWait != "" {
+		st.Waiting = l.reportedWait
+	}
+	for name, n := range l.needs {
+		if st.Triggers == nil {
+			st.Triggers = make(map[string]string)
+		}
+		switch {
+		case n.Err != nil:
+			st.Triggers[name] = "error: " + n.Err.Error()
+		case n.Needed:
+			st.Triggers[name] = "needed: " + n.Reason
+		default:
+			st.Triggers[name] = "not needed"
+		}
+	}
+	return st
+}
+
+func (s *Status) setWindow(w Window, now time.Time) {
+	if w != nil {
+		s.WindowStart, s.WindowEnd = w.Next(now)
+	}
+}
+
+// Presence is the part of a machine's presence that the agent knows.
+func (s Status) Presence() locksmith.Presence {
+	p := locksmith.Presence{
+		MachineID: s.MachineID, Hostname: s.Hostname, Groups: s.Groups, Strategy: s.Strategy, BootID: s.BootID,
+		Phase: s.Phase, PhaseTime: seconds(s.Since), NeededSince: seconds(s.NeededSince), Reason: s.Reason, Waiting: s.Waiting,
+		Conditions: s.Conditions, DryRun: s.DryRun,
+	}
+	if s.LastReboot != nil {
+		p.LastReboot, p.LastOutcome = seconds(s.LastReboot.Time), s.LastReboot.Outcome
+	}
+	return p
+}
+
+// seconds is t since the epoch, 0 for the zero time.
+func seconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
