@@ -136,7 +136,8 @@ func (o Etcd) checkTLS() error {
 // before the etcd client turns it into a long wait for a name that does not exist.
 func endpoints(given []string) ([]string, error) {
 	var list []string
-	for _, e := range given {
+	for _, e := range strings.Split(strings.Join(given, ","), ",") {
+		e = strings.TrimSpace(e)
 		if e == "" || slices.Contains(list, e) {
 			continue
 		}
