@@ -32,6 +32,9 @@ func at(t testing.TB, s string, loc *time.Location) time.Time {
 			return at
 		}
 	}
+	if at, err := time.ParseInLocation("2006-01-02 15:04", s, loc); err == nil {
+		return at
+	}
 	at, err := time.ParseInLocation("2006-01-02 15:04:05.999999999", s, loc)
 	if err != nil {
 		t.Fatal(err)
