@@ -1,5 +1,6 @@
 // Package login1 is the machine as logind shows it: it asks for the reboot, lists
-// who is logged in, and writes to their terminals. It implements agent.Machine.
+// who is logged in, and writes to their terminals. It implements agent.Machine, and
+// two of the agent's checks: block inhibitors, and logged-in users.
 //
 // It must not know why or when a machine reboots, and holds no state: every answer
 // is asked for.
@@ -7,14 +8,11 @@ package login1
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 	"github.com/locksmith-reboot/locksmith/internal/bus"
 )
@@ -24,8 +22,6 @@ const (
 	managerPath  = dbus.ObjectPath("/org/freedesktop/login1")
 	managerIface = "org.freedesktop.login1.Manager"
 	sessionIface = "org.freedesktop.login1.Session"
-
-	errorInProgress = "org.freedesktop.login1.OperationInProgress"
 )
 
 var _ agent.Machine = (*Machine)(nil)
@@ -35,83 +31,23 @@ type Machine struct {
 	bus *bus.Bus
 
 	// For tests.
-	now        func() time.Time
-	dev        string        // where the terminals are
-	writeLimit time.Duration // how long one terminal may take
+	now         func() time.Time
+	dev         string        // where the terminals are
+	writeLimit  time.Duration // how long one terminal may take
+	checkLimit  time.Duration // how long one check may take
+	kexecLoaded string        // the kernel's file that says whether another kernel is loaded
 }
 
 // New makes a Machine that reaches logind on b, the system bus. It does no I/O.
 func New(b *bus.Bus) *Machine {
-	return &Machine{bus: b, now: time.Now, dev: "/dev", writeLimit: 5 * time.Second}
-}
-
-// Reboot asks logind for a reboot and waits for its answer. A nil error means that
-// logind accepted, not that the machine is going down. Where the bus goes away
-// before the answer, the reboot may be under way, and the error says so.
-//
-// A machine that logind is shutting down already needs no second request, and
-// logind refuses one: that counts as accepted. It is how a daemon that was
-// restarted after its request finds the machine, where an inhibitor delays the
-// shutdown; giving the slot back then would be giving it back while the machine
-// goes down.
-func (m *Machine) Reboot(ctx context.Context, method locksmith.Method) error {
-	const interactive = false // nobody is there to type a password
-	_, err := m.bus.Call(ctx, manager("Reboot"), interactive)
-	if err == nil {
-		return nil
+	return &Machine{
+		bus:         b,
+		now:         time.Now,
+		dev:         "/dev",
+		writeLimit:  5 * time.Second,
+		checkLimit:  30 * time.Second,
+		kexecLoaded: "/sys/kernel/kexec_loaded",
 	}
-	if bus.ErrorName(err) == errorInProgress {
-		if down, downErr := m.GoingDown(ctx); down && downErr == nil {
-			return nil
-		}
-	}
-	return rebootError(ctx, err)
-}
-
-// GoingDown says whether logind has accepted a shutdown that is under way, be it
-// held up by an inhibitor. Where logind does not run, none is.
-func (m *Machine) GoingDown(ctx context.Context) (bool, error) {
-	reply, err := m.bus.Call(ctx, bus.Method{
-		Service: service,
-		Path:    managerPath,
-		Name:    "org.freedesktop.DBus.Properties.Get",
-	}, managerIface, "PreparingForShutdown")
-	if bus.NotRunning(err) {
-		return false, nil
-	}
-	var value dbus.Variant
-	if err == nil {
-		value, err = bus.Value[dbus.Variant](reply, 0)
-	}
-	down, ok := value.Value().(bool)
-	if err == nil && !ok {
-		err = errors.New("its answer is not of the expected form")
-	}
-	if err != nil {
-		return false, fmt.Errorf("asking logind whether the machine is going down: %w", err)
-	}
-	return down, nil
-}
-
-func rebootError(ctx context.Context, err error) error {
-	name := bus.ErrorName(err)
-	switch {
-	case bus.NotRunning(err):
-		return fmt.Errorf("cannot reboot: logind is not running: %w", err)
-	case name == bus.ErrorAccessDenied, name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired":
-		return fmt.Errorf("cannot reboot: logind does not permit it, run as root: %w", err)
-	case strings.HasSuffix(name, ".BlockedByInhibitorLock"):
-		return fmt.Errorf("cannot reboot: blocked by an inhibitor, see systemd-inhibit --list: %w", err)
-	case name == errorInProgress:
-		return fmt.Errorf("cannot reboot: logind is busy with another operation, such as suspending: %w", err)
-	case name != "" && name != bus.ErrorNoReply:
-		return fmt.Errorf("cannot reboot: logind refused: %w", err)
-	case ctx.Err() != nil, errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("logind did not answer the request to reboot: %w", err)
-	case name == bus.ErrorNoReply, errors.Is(err, bus.ErrAway):
-		return fmt.Errorf("no answer to the request to reboot, which may be under way: %w", err)
-	}
-	return fmt.Errorf("cannot reboot: %w", err)
 }
 
 // SessionChanges calls changed after somebody logged in or out, and whenever that
@@ -128,4 +64,24 @@ func (m *Machine) SessionChanges(ctx context.Context, changed func()) error {
 
 func manager(method string) bus.Method {
 	return bus.Method{Service: service, Path: managerPath, Name: managerIface + "." + method}
+}
+
+// property returns a property of logind's Manager.
+func (m *Machine) property(ctx context.Context, name string) (any, error) {
+	reply, err := m.bus.Call(ctx, bus.Method{
+		Service: service,
+		Path:    managerPath,
+		Name:    "org.freedesktop.DBus.Properties.Get",
+	}, managerIface, name)
+	if err != nil {
+		return nil, err
+	}
+	value, err := bus.Value[dbus.Variant](reply, 0)
+	return value.Value(), err
+}
+
+// limited bounds a check, which is several calls, each of which may be held up.
+func (m *Machine) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, m.checkLimit,
+		fmt.Errorf("no answer within %v: %w", m.checkLimit, context.DeadlineExceeded))
 }

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 
-	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 	"github.com/locksmith-reboot/locksmith/internal/bus"
 	"github.com/locksmith-reboot/locksmith/internal/dbustest"
@@ -21,155 +18,6 @@ func newMachine(t *testing.T, d *dbustest.Daemon) *Machine {
 	b := bus.New(d.Address(), nil)
 	t.Cleanup(func() { b.Close() })
 	return New(b)
-}
-
-func TestReboot(t *testing.T) {
-	d := dbustest.New(t)
-	calls := make(chan dbustest.Call, 10)
-	d.Serve(service, func(c dbustest.Call) ([]any, error) {
-		calls <- c
-		return nil, nil
-	})
-	if err := newMachine(t, d).Reboot(t.Context(), locksmith.MethodReboot); err != nil {
-		t.Fatal(err)
-	}
-	c := <-calls
-	if c.Path != managerPath || c.Name != "org.freedesktop.login1.Manager.Reboot" || !slices.Equal(c.Args, []any{false}) {
-		t.Errorf("called %s on %s with %v", c.Name, c.Path, c.Args)
-	}
-	if len(calls) > 0 {
-		t.Error("asked more than once")
-	}
-}
-
-func TestRebootRefused(t *testing.T) {
-	d := dbustest.New(t)
-	var mu sync.Mutex
-	var refusal error
-	d.Serve(service, func(dbustest.Call) ([]any, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return nil, refusal
-	})
-	m := newMachine(t, d)
-	for _, test := range []struct {
-		name, message, want string
-	}{
-		{"org.freedesktop.DBus.Error.AccessDenied", "Permission denied",
-			"cannot reboot: logind does not permit it, run as root: Permission denied"},
-		{"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "Interactive authentication required.",
-			"cannot reboot: logind does not permit it, run as root: Interactive authentication required."},
-		{"org.freedesktop.login1.BlockedByInhibitorLock", "Operation denied due to active block inhibitor",
-			"cannot reboot: blocked by an inhibitor, see systemd-inhibit --list: Operation denied due to active block inhibitor"},
-		{"org.freedesktop.login1.OperationInProgress", "There's already a shutdown or sleep operation in progress",
-			"cannot reboot: logind is busy with another operation, such as suspending: There's already a shutdown or sleep operation in progress"},
-		{"org.freedesktop.DBus.Error.Failed", "two\nlines", "cannot reboot: logind refused: two lines"},
-		{"org.example.NoMessage", "", "cannot reboot: logind refused: org.example.NoMessage"},
-		{"org.freedesktop.DBus.Error.Spawn.ChildExited", "exited with status 1",
-			"cannot reboot: logind is not running: exited with status 1"},
-	} {
-		mu.Lock()
-		refusal = dbus.NewError(test.name, []any{test.message})
-		mu.Unlock()
-		if err := m.Reboot(t.Context(), locksmith.MethodReboot); err == nil || err.Error() != test.want || bus.ErrorName(err) != test.name {
-			t.Errorf("%s: %v, want %s", test.name, err, test.want)
-		}
-	}
-}
-
-// A second request is refused while the machine goes down, and only a shutdown
-// counts as the reboot that was asked for.
-func TestRebootUnderWay(t *testing.T) {
-	for name, test := range map[string]struct {
-		property any
-		want     bool
-	}{
-		"shutting down": {true, true},
-		"suspending":    {false, false},
-		"malformed":     {"true", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := dbustest.New(t)
-			d.Serve(service, func(c dbustest.Call) ([]any, error) {
-				if c.Name == "org.freedesktop.DBus.Properties.Get" && slices.Equal(c.Args, []any{managerIface, "PreparingForShutdown"}) {
-					return []any{dbus.MakeVariant(test.property)}, nil
-				}
-				return nil, dbus.NewError(errorInProgress, []any{"There's already a shutdown or sleep operation in progress"})
-			})
-			m := newMachine(t, d)
-			if err := m.Reboot(t.Context(), locksmith.MethodReboot); (err == nil) != test.want {
-				t.Errorf("Reboot = %v, want accepted: %t", err, test.want)
-			}
-			down, err := m.GoingDown(t.Context())
-			if down != test.want || (err != nil) != (name == "malformed") {
-				t.Errorf("GoingDown = %t, %v", down, err)
-			}
-		})
-	}
-}
-
-func TestRebootWithoutLogind(t *testing.T) {
-	d := dbustest.New(t)
-	m := newMachine(t, d)
-	if err := m.Reboot(t.Context(), locksmith.MethodReboot); err == nil || !strings.HasPrefix(err.Error(), "cannot reboot: logind is not running: ") {
-		t.Errorf("without logind: %v", err)
-	}
-	// Then nothing of logind's is under way.
-	if down, err := m.GoingDown(t.Context()); down || err != nil {
-		t.Errorf("whether the machine goes down, without logind: %t, %v", down, err)
-	}
-	d.Stop()
-	if err := m.Reboot(t.Context(), locksmith.MethodReboot); !errors.Is(err, bus.ErrAway) {
-		t.Errorf("without a bus: %v", err)
-	}
-	if _, err := m.GoingDown(t.Context()); !errors.Is(err, bus.ErrAway) {
-		t.Errorf("whether the machine goes down, without a bus: %v", err)
-	}
-}
-
-// silent puts a logind on the bus that answers nothing; asked gets its calls.
-func silent(t *testing.T, d *dbustest.Daemon) (logind *dbus.Conn, asked chan struct{}) {
-	asked = make(chan struct{}, 10)
-	return d.Serve(service, func(dbustest.Call) ([]any, error) {
-		asked <- struct{}{}
-		<-t.Context().Done()
-		return nil, nil
-	}), asked
-}
-
-func TestRebootNeverAnswered(t *testing.T) {
-	d := dbustest.New(t)
-	_, asked := silent(t, d)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	err := newMachine(t, d).Reboot(ctx, locksmith.MethodReboot)
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "logind did not answer the request to reboot: ") {
-		t.Errorf("Reboot = %v", err)
-	}
-	<-asked
-}
-
-// Where the answer is lost, the reboot may be under way, which the error must not
-// deny.
-func TestRebootAnswerLost(t *testing.T) {
-	for name, leave := range map[string]func(*dbustest.Daemon, *dbus.Conn){
-		"logind leaves":   func(_ *dbustest.Daemon, logind *dbus.Conn) { logind.Close() },
-		"the bus is gone": func(d *dbustest.Daemon, _ *dbus.Conn) { d.Stop() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			d := dbustest.New(t)
-			logind, asked := silent(t, d)
-			m := newMachine(t, d)
-			done := make(chan error)
-			go func() { done <- m.Reboot(t.Context(), locksmith.MethodReboot) }()
-			<-asked
-			leave(d, logind)
-			err := <-done
-			if err == nil || !strings.HasPrefix(err.Error(), "no answer to the request to reboot, which may be under way: ") {
-				t.Errorf("Reboot = %v", err)
-			}
-		})
-	}
 }
 
 func properties(id, user, class, state, tty string) map[string]dbus.Variant {
