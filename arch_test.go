@@ -45,6 +45,8 @@ var uses = map[string][]string{
 	"internal/memory":      {"internal/agent"},
 	"internal/control":     {".", "internal/agent"},
 	"internal/coordinator": {"."},
+	"internal/journal":     {},
+	"internal/metrics":     {".", "internal/agent"},
 	"internal/embedded":    {},
 
 	"internal/cli":        {".", "internal/options"},
@@ -78,8 +80,10 @@ var libraries = map[string][]string{
 	// Watches the files that say "reboot needed".
 	"github.com/fsnotify/fsnotify": {"internal/trigger"},
 	"github.com/urfave/cli":        {"internal/cli", "internal/cli/gendoc", "internal/options", "cmd/", "test/"},
-	"golang.org/x/sync":            {"*"},
-	"golang.org/x/sys":             {"*"},
+	// The exposition format, and the registry that holds its rules.
+	"github.com/prometheus": {"internal/metrics"},
+	"golang.org/x/sync":     {"*"},
+	"golang.org/x/sys":      {"*"},
 }
 
 // banned are never imported, not by tests either.
