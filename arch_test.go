@@ -42,6 +42,8 @@ var uses = map[string][]string{
 	"internal/systemd":     {".", "internal/bus", "internal/agent"},
 	"internal/trigger":     {".", "internal/bus", "internal/agent"},
 	"internal/packages":    {"internal/agent"},
+	"internal/command":     {},
+	"internal/hook":        {".", "internal/command", "internal/agent"},
 	"internal/memory":      {"internal/agent"},
 	"internal/control":     {".", "internal/agent"},
 	"internal/coordinator": {"."},
