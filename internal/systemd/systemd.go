@@ -1,10 +1,13 @@
-// Package systemd asks the service manager about units. It changes nothing, and
-// must not know what the units are for.
+// Package systemd asks the service manager about units, about the system as a whole
+// and about its reboots of userspace. Two of the agent's checks are among the
+// questions. It changes nothing, and must not know what the units are for or what
+// follows from the answers.
 package systemd
 
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -16,21 +19,25 @@ const (
 	managerPath  = dbus.ObjectPath("/org/freedesktop/systemd1")
 	managerIface = "org.freedesktop.systemd1.Manager"
 	unitIface    = "org.freedesktop.systemd1.Unit"
+
+	// wordLimit bounds, in bytes, a word of systemd's that is shown.
+	wordLimit = 80
 )
 
 // Manager is the service manager of this machine.
 type Manager struct {
-	bus *bus.Bus
+	bus   *bus.Bus
+	limit time.Duration // how long one question may take, with all its calls; a field for tests
 }
 
 // New makes a Manager that reaches systemd on b, the system bus. It does no I/O.
-func New(b *bus.Bus) *Manager { return &Manager{bus: b} }
+func New(b *bus.Bus) *Manager { return &Manager{bus: b, limit: 30 * time.Second} }
 
 // UnitActiveState returns the ActiveState of a unit: "active", "reloading",
 // "inactive", "failed", "activating" or "deactivating", or a word of a newer
 // systemd. A unit that does not exist is "inactive".
 func (m *Manager) UnitActiveState(ctx context.Context, unit string) (string, error) {
-	_, active, err := m.unit(ctx, unit)
+	_, _, active, err := m.unit(ctx, unit)
 	return active, err
 }
 
@@ -41,7 +48,7 @@ func (m *Manager) UnitActiveState(ctx context.Context, unit string) (string, err
 // earlier one is active.
 func (m *Manager) AnyUnitActive(ctx context.Context, units ...string) (bool, error) {
 	for _, unit := range units {
-		load, active, err := m.unit(ctx, unit)
+		_, load, active, err := m.unit(ctx, unit)
 		if err != nil {
 			return false, err
 		}
@@ -59,49 +66,67 @@ func inUse(load, active string) bool {
 	return active != "inactive"
 }
 
-// unit returns a unit's LoadState and ActiveState.
-func (m *Manager) unit(ctx context.Context, unit string) (load, active string, err error) {
-	defer func() {
-		switch {
-		case bus.NotRunning(err):
-			err = fmt.Errorf("asking systemd about %s: systemd is not on the bus: %w", unit, err)
-		case err != nil:
-			err = fmt.Errorf("asking systemd about %s: %w", unit, err)
-		}
-	}()
+// unit returns a unit's object, LoadState and ActiveState.
+func (m *Manager) unit(ctx context.Context, unit string) (object dbus.ObjectPath, load, active string, err error) {
+	defer func() { err = asking(unit, err) }()
 	// LoadUnit, because GetUnit does not know units that nothing refers to.
 	reply, err := m.bus.Call(ctx, bus.Method{Service: service, Path: managerPath, Name: managerIface + ".LoadUnit"}, unit)
 	if err != nil {
-		return "", "", err
+		return "", "", "", err
 	}
-	path, err := bus.Value[dbus.ObjectPath](reply, 0)
-	if err != nil {
-		return "", "", err
+	if object, err = bus.Value[dbus.ObjectPath](reply, 0); err != nil {
+		return "", "", "", err
 	}
-	if load, err = m.property(ctx, path, "LoadState"); err != nil {
-		return "", "", err
+	if load, err = m.word(ctx, object, unitIface, "LoadState"); err != nil {
+		return "", "", "", err
 	}
-	active, err = m.property(ctx, path, "ActiveState")
-	return load, active, err
+	active, err = m.word(ctx, object, unitIface, "ActiveState")
+	return object, load, active, err
 }
 
-// property returns a unit's property, a word.
-func (m *Manager) property(ctx context.Context, path dbus.ObjectPath, name string) (string, error) {
-	reply, err := m.bus.Call(ctx, bus.Method{
-		Service: service,
-		Path:    path,
-		Name:    "org.freedesktop.DBus.Properties.Get",
-	}, unitIface, name)
-	if err != nil {
-		return "", err
-	}
-	value, err := bus.Value[dbus.Variant](reply, 0)
+// word returns a property that is a word.
+func (m *Manager) word(ctx context.Context, path dbus.ObjectPath, iface, name string) (string, error) {
+	value, err := m.property(ctx, path, iface, name)
 	if err != nil {
 		return "", err
 	}
 	word, ok := value.Value().(string)
 	if !ok || word == "" {
-		return "", fmt.Errorf("malformed reply: property %s is %s, a word expected", name, bus.Clean(value.String(), 80))
+		return "", malformed(name, value, "a word")
 	}
-	return bus.Clean(word, 80), nil
+	return bus.Clean(word, wordLimit), nil
+}
+
+func (m *Manager) property(ctx context.Context, path dbus.ObjectPath, iface, name string) (dbus.Variant, error) {
+	reply, err := m.bus.Call(ctx, bus.Method{
+		Service: service,
+		Path:    path,
+		Name:    "org.freedesktop.DBus.Properties.Get",
+	}, iface, name)
+	if err != nil {
+		return dbus.Variant{}, err
+	}
+	return bus.Value[dbus.Variant](reply, 0)
+}
+
+func malformed(name string, value dbus.Variant, want string) error {
+	return fmt.Errorf("malformed reply: property %s is %s, %s expected", name, bus.Clean(value.String(), wordLimit), want)
+}
+
+// asking says in an error what was asked about, and why nobody answers.
+func asking(about string, err error) error {
+	switch {
+	case bus.NotRunning(err):
+		return fmt.Errorf("asking systemd about %s: systemd is not on the bus: %w", about, err)
+	case err != nil:
+		return fmt.Errorf("asking systemd about %s: %w", about, err)
+	}
+	return nil
+}
+
+// limited bounds a question: none of its calls may hold up who asks for as long as
+// the caller's own context lasts, which is minutes.
+func (m *Manager) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, m.limit,
+		fmt.Errorf("no answer within %v: %w", m.limit, context.DeadlineExceeded))
 }
