@@ -13,11 +13,13 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 )
 
-// maxResponse bounds what a client reads of a response, in bytes.
-const maxResponse = 1 << 20
+// maxResponse bounds what a client reads of a response, in bytes. A thousand
+// holders in each of ten groups fit.
+const maxResponse = 8 << 20
 
 // Client asks the locksmithd of this machine. Its calls take as long as their
 // contexts allow.
@@ -28,15 +30,13 @@ type Client struct {
 // Status is what the daemon says of itself. It returns an error wrapping
 // ErrNotRunning where nobody answers.
 func (c Client) Status(ctx context.Context) (agent.Status, error) {
-	body, err := c.do(ctx, http.MethodGet, pathStatus, nil)
-	if err != nil {
-		return agent.Status{}, err
-	}
-	var s agent.Status
-	if err := json.Unmarshal(body, &s); err != nil {
-		return agent.Status{}, fmt.Errorf("locksmithd at %s: answer is not a status: %v", c.path(), err)
-	}
-	return s, nil
+	return get[agent.Status](ctx, c, pathStatus, "a status")
+}
+
+// Why is why this machine has or has not rebooted, as the daemon knows it. It
+// returns an error wrapping ErrNotRunning where nobody answers.
+func (c Client) Why(ctx context.Context) (locksmith.Why, error) {
+	return get[locksmith.Why](ctx, c, pathWhy, "a why")
 }
 
 // NeedReboot tells the daemon that this machine needs a reboot. The reason is
@@ -56,6 +56,19 @@ func (c Client) NeedReboot(ctx context.Context, reason string) error {
 func (c Client) CancelReboot(ctx context.Context) error {
 	_, err := c.do(ctx, http.MethodDelete, pathNeedReboot, nil)
 	return err
+}
+
+// get reads the answer at path; what names it.
+func get[T any](ctx context.Context, c Client, path, what string) (T, error) {
+	var answer, none T
+	body, err := c.do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return none, err
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return none, fmt.Errorf("locksmithd at %s: answer is not %s: %v", c.path(), what, err)
+	}
+	return answer, nil
 }
 
 func (c Client) path() string {
@@ -85,9 +98,12 @@ func (c Client) do(ctx context.Context, method, path string, body []byte) ([]byt
 		return nil, c.translate(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
 	if err != nil {
 		return nil, c.translate(err)
+	}
+	if len(answer) > maxResponse {
+		return nil, fmt.Errorf("locksmithd at %s: answer is longer than %d bytes", c.path(), maxResponse)
 	}
 	if resp.StatusCode >= 300 {
 		return nil, c.refusal(resp.StatusCode, answer)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +42,8 @@ func askEverything(path string) {
 	c := control.Client{Path: path}
 	s, err := c.Status(context.Background())
 	fmt.Printf("status %s %v\n", s.MachineID, err)
+	why, err := c.Why(context.Background())
+	fmt.Printf("why %s %v\n", why.Machine.MachineID, err)
 	err = c.NeedReboot(context.Background(), "mischief")
 	fmt.Printf("need %v %t\n", err, errors.Is(err, control.ErrNotAllowed))
 	err = c.CancelReboot(context.Background())
@@ -51,6 +54,8 @@ func askEverything(path string) {
 type daemon struct {
 	path string
 	stop func()
+	why  locksmith.Why
+	bare bool // without what is optional
 
 	mu       sync.Mutex
 	requests []string
@@ -84,15 +89,36 @@ var status = agent.Status{
 	Triggers: map[string]string{"control": "not needed"},
 }
 
+var why = locksmith.Why{
+	Time: 1397496396,
+	Machine: locksmith.MachineStatus{
+		Presence: locksmith.Presence{MachineID: "69d27b356a94476da859461d3a3bc6fd", Groups: []locksmith.Group{"web"}, Phase: locksmith.PhaseQueued,
+			Conditions: []locksmith.Condition{{Name: locksmith.CondSlot, State: locksmith.CondWaiting, Text: "3rd of 12 in group web"}}},
+		Present: true,
+	},
+	Places: []locksmith.Place{{Group: "web", Max: 1, Position: 3, Waiting: 12, Holders: []locksmith.HolderStatus{
+		{Holder: locksmith.Holder{MachineID: "web-4", Phase: locksmith.PhaseVerifying}, Recorded: true}}}},
+}
+
 // start serves on a socket that users other than the test's can reach.
-func start(t *testing.T) *daemon {
+func start(t *testing.T, setup ...func(*daemon)) *daemon {
 	t.Helper()
-	d := &daemon{path: filepath.Join(openDir(t), "locksmithd.sock")}
+	d := &daemon{path: filepath.Join(openDir(t), "locksmithd.sock"), why: why}
+	for _, f := range setup {
+		f(d)
+	}
 	l, err := control.Listen(d.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := &control.Server{Status: func() agent.Status { return status }, Request: d.request, Cancel: d.cancel}
+	srv := &control.Server{
+		Status: func() agent.Status { return status }, Request: d.request, Cancel: d.cancel,
+		Why:     func(context.Context) locksmith.Why { return d.why },
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "locksmith_up 1\n") }),
+	}
+	if d.bare {
+		srv.Why, srv.Metrics = nil, nil
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.ServeOn(ctx, l) }()
@@ -187,6 +213,7 @@ func TestAnotherUserReadsButDoesNotAct(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	const want = "status 69d27b356a94476da859461d3a3bc6fd <nil>\n" +
+		"why 69d27b356a94476da859461d3a3bc6fd <nil>\n" +
 		"need not allowed: only root may request or cancel a reboot true\n" +
 		"cancel not allowed: only root may request or cancel a reboot true\n"
 	if diff := cmp.Diff(want, string(out)); diff != "" {
@@ -214,7 +241,9 @@ func TestRefusals(t *testing.T) {
 		{"long body", "POST", "/v1/need-reboot", `{"reason":"` + strings.Repeat("x", 5000) + `"}`, 413, `body is too long: at most 4096 bytes are allowed`},
 		{"GET does not act", "GET", "/v1/need-reboot", ``, 405, `method GET is not allowed on /v1/need-reboot, only DELETE, POST`},
 		{"POST status", "POST", "/v1/status", ``, 405, `method POST is not allowed on /v1/status, only GET, HEAD`},
-		{"unknown path", "GET", "/v2/status", ``, 404, `no such path; there are /v1/status and /v1/need-reboot`},
+		{"POST why", "POST", "/v1/why", ``, 405, `method POST is not allowed on /v1/why, only GET, HEAD`},
+		{"DELETE metrics", "DELETE", "/metrics", ``, 405, `method DELETE is not allowed on /metrics, only GET, HEAD`},
+		{"unknown path", "GET", "/v2/status", ``, 404, `no such path; there are /v1/status, /v1/why, /v1/need-reboot and /metrics`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -240,6 +269,59 @@ func TestStatusFieldNames(t *testing.T) {
 	resp := request(t, d.path, "GET", "/v1/status", "")
 	if diff := cmp.Diff(want, resp.body); diff != "" || resp.status != 200 {
 		t.Errorf("%d %s", resp.status, diff)
+	}
+}
+
+func TestWhy(t *testing.T) {
+	d := start(t)
+	got, err := control.Client{Path: d.path}.Why(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(why, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A group of thousands does not make the answer unreadable; one that is endless is
+// refused.
+func TestLongAnswer(t *testing.T) {
+	many := func(n int) func(*daemon) {
+		return func(d *daemon) {
+			d.why.Places = []locksmith.Place{{Holders: slices.Repeat([]locksmith.HolderStatus{
+				{Holder: locksmith.Holder{MachineID: "m", Reason: strings.Repeat("x", 500)}}}, n)}}
+		}
+	}
+	got, err := control.Client{Path: start(t, many(10_000)).path}.Why(t.Context())
+	if err != nil || len(got.Places[0].Holders) != 10_000 {
+		t.Errorf("got %d places, %v", len(got.Places), err)
+	}
+	path := start(t, many(20_000)).path
+	_, err = control.Client{Path: path}.Why(t.Context())
+	if want := "locksmithd at " + path + ": answer is longer than 8388608 bytes"; err == nil || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	d := start(t)
+	if resp := request(t, d.path, "GET", "/metrics", ""); resp.status != 200 || resp.body != "locksmith_up 1\n" {
+		t.Errorf("got %d %q", resp.status, resp.body)
+	}
+}
+
+func TestServerWithoutWhatIsOptional(t *testing.T) {
+	d := start(t, func(d *daemon) { d.bare = true })
+	for path, want := range map[string]string{
+		"/v1/why":  `{"error":"this locksmithd does not say why"}` + "\n",
+		"/metrics": `{"error":"this locksmithd has no metrics"}` + "\n",
+	} {
+		if resp := request(t, d.path, "GET", path, ""); resp.status != 404 || resp.body != want {
+			t.Errorf("%s: got %d %s", path, resp.status, resp.body)
+		}
+	}
+	if _, err := (control.Client{Path: d.path}).Why(t.Context()); err == nil || err.Error() != "this locksmithd does not say why" {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -1,8 +1,10 @@
-// Package control is locksmithd's local HTTP interface on a unix socket: its
-// status for everybody on the machine, and for root the request for a reboot.
-// Server is the daemon's side, Client that of locksmithctl.
+// Package control is locksmithd's local HTTP interface on a unix socket: what it
+// says of itself for everybody on the machine, and for root the request for a
+// reboot. Server is the daemon's side, Client that of locksmithctl.
 //
 //	GET    /v1/status       200, agent.Status as JSON
+//	GET    /v1/why          200, locksmith.Why as JSON, at most a second old
+//	GET    /metrics         200, in Prometheus' text format
 //	POST   /v1/need-reboot  {"reason":"…"}: 204, root only
 //	DELETE /v1/need-reboot  204, root only
 //
@@ -13,17 +15,29 @@
 // imports the agent only for the type of its status.
 package control
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // DefaultPath is where locksmithd listens.
 const DefaultPath = "/run/locksmith/locksmithd.sock"
 
 const (
 	pathStatus     = "/v1/status"
+	pathWhy        = "/v1/why"
+	pathMetrics    = "/metrics"
 	pathNeedReboot = "/v1/need-reboot"
 
 	// maxBody bounds a request's body, in bytes.
 	maxBody = 4 << 10
+
+	// whyLimit bounds how long an answer to why may be in the making. It leaves
+	// those who wait for it time to read it.
+	whyLimit = 5 * time.Second
+
+	// whyAge is how long one answer serves all who ask.
+	whyAge = time.Second
 
 	// maxReason bounds a reason, in bytes: it ends up in the holder record, the
 	// log and people's terminals.

@@ -14,14 +14,24 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 )
 
-// Server answers on the control socket. All functions are required and are
-// called concurrently.
+// Server answers on the control socket. All functions are required but where it
+// says otherwise, and are called concurrently.
 type Server struct {
 	// Status is what the daemon says of itself.
 	Status func() agent.Status
+
+	// Why says why this machine has or has not rebooted. It may ask etcd, so it
+	// is called by one at a time and at most once a second, however many ask. Its
+	// context ends with the server or after five seconds, and it then returns with
+	// what it has. nil: there is no such answer.
+	Why func(ctx context.Context) locksmith.Why
+
+	// Metrics answers with the daemon's metrics. nil: there are none.
+	Metrics http.Handler
 
 	// Request notes that this machine needs a reboot, for the reason given
 	// (valid UTF-8 without control characters, never empty).
@@ -47,7 +57,7 @@ func (s *Server) Serve(ctx context.Context, path string) error {
 // that are being answered then get two seconds to end.
 func (s *Server) ServeOn(ctx context.Context, l *Listener) error {
 	srv := &http.Server{
-		Handler:           s.handler(),
+		Handler:           s.handler(ctx),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      10 * time.Second,
@@ -84,15 +94,28 @@ func (s *Server) log() *slog.Logger {
 	return s.Log
 }
 
-func (s *Server) handler() http.Handler {
+func (s *Server) handler(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc(http.MethodGet+" "+pathStatus, s.status)
-	mux.HandleFunc(pathStatus, notAllowed("GET, HEAD"))
+	read := func(path string, h http.HandlerFunc) {
+		mux.HandleFunc(http.MethodGet+" "+path, h)
+		mux.HandleFunc(path, notAllowed("GET, HEAD"))
+	}
+	read(pathStatus, s.status)
+	if s.Why != nil {
+		read(pathWhy, whyHandler(ctx, s.Why))
+	} else {
+		mux.HandleFunc(pathWhy, missing("this locksmithd does not say why"))
+	}
+	if s.Metrics != nil {
+		read(pathMetrics, s.Metrics.ServeHTTP)
+	} else {
+		mux.HandleFunc(pathMetrics, missing("this locksmithd has no metrics"))
+	}
 	mux.HandleFunc(http.MethodPost+" "+pathNeedReboot, rootOnly(s.needReboot))
 	mux.HandleFunc(http.MethodDelete+" "+pathNeedReboot, rootOnly(s.cancelReboot))
 	mux.HandleFunc(pathNeedReboot, notAllowed("DELETE, POST"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, http.StatusNotFound, fmt.Errorf("no such path; there are %s and %s", pathStatus, pathNeedReboot))
+		fail(w, http.StatusNotFound, fmt.Errorf("no such path; there are %s, %s, %s and %s", pathStatus, pathWhy, pathNeedReboot, pathMetrics))
 	})
 	return mux
 }
@@ -175,6 +198,10 @@ func rootOnly(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+func missing(what string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { fail(w, http.StatusNotFound, errors.New(what)) }
+}
+
 func notAllowed(allow string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", allow)
@@ -186,9 +213,26 @@ func fail(w http.ResponseWriter, status int, err error) {
 	respond(w, status, failure{Error: err.Error()})
 }
 
-func respond(w http.ResponseWriter, status int, body any) {
+func respond(w http.ResponseWriter, status int, body any) { encode(status, body).write(w) }
+
+// response is what is written to a peer.
+type response struct {
+	status int
+	body   []byte
+}
+
+// encode makes body JSON. What has none, such as a time after the year 9999, is an
+// internal error.
+func encode(status int, body any) response {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return encode(http.StatusInternalServerError, failure{Error: err.Error()})
+	}
+	return response{status, append(b, '\n')}
+}
+
+func (r response) write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	// A peer that is gone is not our trouble.
-	_ = json.NewEncoder(w).Encode(body)
+	w.WriteHeader(r.status)
+	_, _ = w.Write(r.body) // a peer that is gone is not our trouble
 }
