@@ -40,7 +40,7 @@ var uses = map[string][]string{
 	"internal/bus":         {"."},
 	"internal/login1":      {".", "internal/bus", "internal/agent"},
 	"internal/systemd":     {".", "internal/bus", "internal/agent"},
-	"internal/trigger":     {".", "internal/bus", "internal/agent"},
+	"internal/trigger":     {".", "internal/bus", "internal/command", "internal/agent"},
 	"internal/packages":    {"internal/agent"},
 	"internal/command":     {},
 	"internal/hook":        {".", "internal/command", "internal/agent"},
