@@ -93,15 +93,11 @@ func (w Why) absent(now time.Time) string {
 // failed is for a machine that failed its checks after the reboot, or that the
 // breaker stopped.
 func (w Why) failed(now time.Time) string {
-	verify, _ := w.condition(CondVerify)
-	unwell := verify.State == CondBlocked || verify.State == CondUnknown || verify.State == CondWaiting
 	breaker, stopped := w.condition(CondBreaker)
 	switch {
 	case w.holds():
-	case unwell:
+	case !stopped || breaker.State == CondMet: // only before a reboot is there a breaker
 		return "runs its checks again and again until they pass."
-	case stopped && breaker.State == CondBlocked && breaker.Until == 0:
-		return "nothing by itself: it reboots again only once somebody has found out why rebooting did not help."
 	default:
 		return w.reboots(PhaseFailed, now)
 	}
@@ -146,6 +142,8 @@ func (w Why) reboots(phase Phase, now time.Time) string {
 		}
 	}
 	switch {
+	case len(once) > 0 && phase == PhaseIdle:
+		return "tries again, and then reboots once " + andList(once) + "."
 	case len(once) > 0:
 		return "reboots once " + andList(once) + "."
 	case w.Machine.Waiting != "":
@@ -164,8 +162,12 @@ func clause(c Condition, now time.Time) string {
 		text = "a reboot is needed"
 	case c.Name == CondWindow && c.State == CondUnknown:
 		text = "it is known whether its window is open"
+	case c.Name == CondWindow && c.State == CondBlocked:
+		text = "it gets a window that opens"
 	case c.Name == CondWindow:
 		text = "its window opens"
+	case c.Name == CondBreaker && c.State == CondBlocked && c.Until == 0:
+		text = "a reboot is needed for another reason"
 	case c.Name == CondBreaker:
 		text = "the breaker lets it"
 	case c.Name == CondUsers && c.State == CondWaiting:
@@ -187,10 +189,17 @@ func clause(c Condition, now time.Time) string {
 func (w Why) pauseClauses(now time.Time) []string {
 	var list []string
 	for _, p := range w.Pauses(now) {
-		if p.Until == 0 {
-			list = append(list, p.Scope.String()+" is resumed")
-		} else {
-			list = append(list, "the pause of "+p.Scope.String()+" is over"+until(p.Until, now))
+		scope := p.Scope.String()
+		if p.Scope.Machine != "" {
+			scope = "the machine itself"
+		}
+		switch {
+		case p.Until != 0:
+			list = append(list, "the pause of "+scope+" is over"+until(p.Until, now))
+		case p.Scope.All:
+			list = append(list, scope+" are resumed")
+		default:
+			list = append(list, scope+" is resumed")
 		}
 	}
 	if c, ok := w.condition(CondPause); len(list) == 0 && ok && (c.State == CondBlocked || c.State == CondUnknown) {
@@ -199,24 +208,23 @@ func (w Why) pauseClauses(now time.Time) []string {
 	return list
 }
 
+// slotClauses are the groups that have no slot for it: it takes all or none.
 func (w Why) slotClauses() []string {
 	var list []string
 	for _, p := range w.Places {
 		group := groupWords(p.Group)
 		switch {
-		case p.Holds:
+		case p.Holds, p.Max > 0 && p.Free > 0 && p.Position <= 1:
 		case p.Max == 0:
 			list = append(list, group+" gets slots again (its maximum is 0)")
 		case p.Position > 1:
 			list = append(list, fmt.Sprintf("a slot of %s is free (%d before it)", group, p.Position-1))
-		case p.Free > 0:
-			list = append(list, "it has taken a slot of "+group)
 		default:
 			list = append(list, "a slot of "+group+" is free")
 		}
 	}
-	if len(w.Places) == 0 {
-		list = append(list, "it has a slot")
+	if len(list) == 0 {
+		list = append(list, "it has taken its slot")
 	}
 	return list
 }
