@@ -211,7 +211,9 @@ func (d *daemon) presence(ctx context.Context) error {
 	for {
 		use, err := d.useLock(ctx)
 		if use && err == nil {
-			return d.store.KeepPresence(ctx, d.me)
+			latest := make(chan locksmith.Presence, 1)
+			latest <- d.me
+			return d.store.KeepPresence(ctx, latest)
 		}
 		select {
 		case <-ctx.Done():

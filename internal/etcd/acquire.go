@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,9 +18,9 @@ import (
 // nonce marks what it wrote.
 type attempt struct {
 	viewer
-	req    locksmith.Request
-	nonce  string
-	report func(string)
+	req   locksmith.Request
+	nonce string
+	news  news
 
 	place     int64 // CreateRevision of our queue entries; 0: not queued
 	joined    bool  // a join was sent, so that entries may stand
@@ -40,20 +41,42 @@ func (s *Store) newAttempt(req locksmith.Request, queued bool, report func(strin
 	if req.Actor == "" {
 		req.Actor = req.By
 	}
-	var mu sync.Mutex
-	said := "" // nothing yet, or that all is well: neither is news
-	news := func(text string) {
-		mu.Lock()
-		defer mu.Unlock()
-		if report != nil && text != said {
-			said = text
-			report(text)
-		}
-	}
 	return &attempt{
-		viewer: viewer{store: s, groups: req.Groups, machine: req.MachineID, priority: req.Priority, queued: queued},
-		req:    req, nonce: locksmith.NewNonce(), report: news,
+		viewer: viewer{store: s, groups: req.Groups, machine: req.MachineID, priority: req.Priority, queued: queued, reboots: req.Reboots()},
+		req:    req, nonce: locksmith.NewNonce(), news: news{tell: report},
 	}, nil
+}
+
+// news tells what a wait is about, each change once: trouble with etcd, or else a
+// pause, or else "".
+type news struct {
+	tell func(string) // nil: nobody listens
+
+	mu             sync.Mutex
+	said           string
+	trouble, pause string
+}
+
+func (n *news) change(apply func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	apply()
+	if text := cmp.Or(n.trouble, n.pause); n.tell != nil && text != n.said {
+		n.said = text
+		n.tell(text)
+	}
+}
+
+// report is for trouble, "" when it is gone.
+func (a *attempt) report(trouble string) { a.news.change(func() { a.news.trouble = trouble }) }
+
+// paused is for what the first in line waits for, nil: nothing of that kind.
+func (n *news) paused(err error) {
+	n.change(func() {
+		if n.pause = ""; err != nil {
+			n.pause = err.Error()
+		}
+	})
 }
 
 // TryAcquire takes a slot in every group of req at once or in none, without
@@ -61,7 +84,8 @@ func (s *Store) newAttempt(req locksmith.Request, queued bool, report func(strin
 // comparison is tried again until the slots are granted or there is none.
 //
 // It returns locksmith.ErrHolderExists if the machine holds a slot of one of the
-// groups already, *locksmith.FullError if a group has no free slot,
+// groups already, *locksmith.PausedError if the slots are for a reboot and there is a
+// pause, *locksmith.FullError if a group has no free slot, and
 // *locksmith.UnreadableError for a document it cannot understand.
 func (s *Store) TryAcquire(ctx context.Context, req locksmith.Request) (locksmith.Slots, error) {
 	a, err := s.newAttempt(req, false, nil)
@@ -83,8 +107,12 @@ func (a *attempt) once(ctx context.Context) (locksmith.Slots, error) {
 		if slots, granted := a.granted(v); granted {
 			return slots, nil
 		}
-		if err := a.admits(v); err != nil {
-			return locksmith.Slots{}, err
+		no := a.admits(v)
+		if paused := v.policies.err(time.Now()); paused != nil && !errors.Is(no, locksmith.ErrHolderExists) {
+			no = paused
+		}
+		if no != nil {
+			return locksmith.Slots{}, no
 		}
 		var slots locksmith.Slots
 		var granted bool
@@ -128,9 +156,9 @@ func (a *attempt) admits(v view) error {
 	return nil
 }
 
-// commit is the decision: it takes a slot in every group if each semaphore is
-// still what the view saw (and, for a waiter, if its entries stand and nobody
-// more urgent waits), else it returns what it lost to.
+// commit is the decision: it takes a slot in every group if each semaphore, and each
+// policy that could hold a pause, is still what the view saw (and, for a waiter, if
+// its entries stand and nobody more urgent waits), else it returns what it lost to.
 func (a *attempt) commit(ctx context.Context, v view) (view, locksmith.Slots, bool, error) {
 	now := time.Now()
 	record := locksmith.Holder{
@@ -139,7 +167,7 @@ func (a *attempt) commit(ctx context.Context, v view) (view, locksmith.Slots, bo
 		Phase: locksmith.PhaseAcquired, PhaseTime: now.Unix(),
 		Reason: a.req.Reason, By: a.req.By, Nonce: a.nonce,
 	}
-	var cmps []clientv3.Cmp
+	cmps := v.policies.unchanged()
 	var then []clientv3.Op
 	for _, g := range v.groups {
 		sem, err := g.sem.Lock(a.machine)
@@ -204,12 +232,15 @@ type retry struct{ next time.Duration }
 
 func newRetry() *retry { return &retry{next: 50 * time.Millisecond} }
 
-// sleep waits for the next retry; false: ctx ended first.
-func (b *retry) sleep(ctx context.Context) bool {
+// delay is how long to wait until the next retry.
+func (b *retry) delay() time.Duration {
 	d := b.next/2 + rand.N(b.next/2)
 	b.next = min(2*b.next, 5*time.Second)
-	return pause(ctx, d)
+	return d
 }
+
+// sleep waits for the next retry; false: ctx ended first.
+func (b *retry) sleep(ctx context.Context) bool { return pause(ctx, b.delay()) }
 
 // pause waits; false: ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {

@@ -91,8 +91,10 @@ func codeOf(err error) codes.Code {
 func isDomain(err error) bool {
 	var full *locksmith.FullError
 	var unreadable *locksmith.UnreadableError
-	return errors.As(err, &full) || errors.As(err, &unreadable) || errors.Is(err, locksmith.ErrHolderExists) ||
-		errors.Is(err, locksmith.ErrNotHolder) || errors.Is(err, locksmith.ErrSlotLost)
+	var paused *locksmith.PausedError
+	return errors.As(err, &full) || errors.As(err, &unreadable) || errors.As(err, &paused) || errors.Is(err, locksmith.ErrHolderExists) ||
+		errors.Is(err, locksmith.ErrNotHolder) || errors.Is(err, locksmith.ErrSlotLost) ||
+		errors.Is(err, locksmith.ErrNotPaused) || errors.Is(err, locksmith.ErrUnknownMachine)
 }
 
 // known is for what etcd itself said.

@@ -395,11 +395,11 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			s := dial(t, "http://"+l.Addr().String(), func(c *Config) { c.Username, c.Password, c.Timeout = user, user, time.Minute })
+			s := dial(t, "http://"+l.Addr().String(), func(c *Config) { c.Username, c.Password, c.Timeout, c.PresenceSettle = user, user, time.Minute, 1 })
 			keep, let := context.WithCancel(t.Context())
 			defer let()
 			present := make(chan error, 1) // asks for a lease until let go
-			go func() { present <- s.KeepPresence(keep, locksmith.Presence{MachineID: "m"}) }()
+			go func() { present <- s.KeepPresence(keep, always(locksmith.Presence{MachineID: "m"})) }()
 			conn, err := l.Accept() // it does so now
 			if err != nil {
 				t.Fatal(err)
@@ -432,6 +432,13 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 			}
 		})
 	}
+}
+
+// always is a channel with one value.
+func always(p locksmith.Presence) <-chan locksmith.Presence {
+	latest := make(chan locksmith.Presence, 1)
+	latest <- p
+	return latest
 }
 
 // While etcd is away, who waits says why; when it is back, he goes on.

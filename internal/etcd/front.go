@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -100,8 +101,11 @@ func (a *attempt) wasServed(ctx context.Context, group locksmith.Group, entry []
 }
 
 // contend waits, as the first in line everywhere, until there is room in every
-// group and nobody more urgent waits, and takes the slots. It alone watches
-// semaphores, so that a release wakes one machine however many wait.
+// group, nobody more urgent waits and nothing is paused, and takes the slots. It alone
+// watches semaphores, so that a release wakes one machine however many wait.
+//
+// While every group is paused it keeps its place, as nobody behind it could reboot
+// either. Where others could, it returns a *locksmith.PausedError.
 func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -113,6 +117,7 @@ func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 	if err != nil {
 		return locksmith.Slots{}, err
 	}
+	following := false
 	for {
 		if slots, granted := a.granted(v); granted {
 			return slots, nil
@@ -122,10 +127,16 @@ func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 				return locksmith.Slots{}, errEntryLost
 			}
 		}
+		now := time.Now()
+		paused := v.policies.err(now)
+		if paused != nil && !v.policies.everywhere(now) {
+			return locksmith.Slots{}, paused
+		}
+		a.news.paused(paused)
 		err := a.admits(v)
 		var full *locksmith.FullError
 		switch {
-		case err == nil && !v.urgent():
+		case err == nil && paused == nil && !v.urgent():
 			var slots locksmith.Slots
 			var granted bool
 			if v, slots, granted, err = a.commit(ctx, v); err != nil || granted {
@@ -134,6 +145,10 @@ func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 			continue
 		case err != nil && !errors.As(err, &full):
 			return locksmith.Slots{}, err
+		}
+		if !following {
+			following = true
+			a.watchPolicies(ctx, changes, v.revision)
 		}
 		if v, err = a.next(ctx, v, changes); err != nil {
 			return locksmith.Slots{}, err
@@ -145,49 +160,49 @@ func (v view) urgent() bool {
 	return slices.ContainsFunc(v.groups, func(g groupView) bool { return g.urgent })
 }
 
-// change is what the first in line is woken by.
+// change is what the first in line is woken by: the event of a semaphore or of a
+// policy, or else an entry of a more urgent level that went.
 type change struct {
-	group     int
-	semaphore *clientv3.Event // nil: an entry of a more urgent level went
+	semaphore *clientv3.Event
+	policy    *clientv3.Event
+	index     int // of the group, or of the policy
 	err       error
+}
+
+// forward hands on what a watch delivers, until ctx ends or the watch fails.
+func forward(ctx context.Context, events clientv3.WatchChan, changes chan<- change, as func(*clientv3.Event) change) {
+	send := func(c change) bool {
+		select {
+		case changes <- c:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for {
+		resp, open := <-events
+		if err := watchErr(ctx, resp, open); err != nil {
+			send(change{err: err})
+			return
+		}
+		for _, ev := range resp.Events {
+			if !send(as(ev)) {
+				return
+			}
+		}
+	}
 }
 
 // watchChanges follows the semaphores of all groups, and the departures from the
 // levels more urgent than ours, from now on.
 func (a *attempt) watchChanges(ctx context.Context) (chan change, error) {
 	changes := make(chan change)
-	forward := func(i int, events clientv3.WatchChan, semaphore bool) {
-		send := func(c change) bool {
-			select {
-			case changes <- c:
-				return true
-			case <-ctx.Done():
-				return false
-			}
-		}
-		for {
-			resp, open := <-events
-			if err := watchErr(ctx, resp, open); err != nil {
-				send(change{err: err})
-				return
-			}
-			for _, ev := range resp.Events {
-				c := change{group: i}
-				if semaphore {
-					c.semaphore = ev
-				}
-				if !send(c) {
-					return
-				}
-			}
-		}
-	}
 	for i, g := range a.groups {
 		events, err := a.store.watch(ctx, semaphoreKey(g))
 		if err != nil {
 			return nil, err
 		}
-		go forward(i, events, true)
+		go forward(ctx, events, changes, func(ev *clientv3.Event) change { return change{semaphore: ev, index: i} })
 		if a.priority == locksmith.MinPriority {
 			continue
 		}
@@ -195,28 +210,52 @@ func (a *attempt) watchChanges(ctx context.Context) (chan change, error) {
 		if events, err = a.store.watch(ctx, from, clientv3.WithRange(to), clientv3.WithFilterPut()); err != nil {
 			return nil, err
 		}
-		go forward(i, events, false)
+		go forward(ctx, events, changes, func(*clientv3.Event) change { return change{} })
 	}
 	return changes, nil
 }
 
-// next is the view after the next change. A semaphore's event carries all that is
-// needed, so that a handoff costs no read; a departure of somebody more urgent
-// does not say who else is there.
+// watchPolicies follows the policies from what was read at revision on. It is not
+// waited for: whoever finds room goes without these watches, and a policy that
+// changes may be learnt of a tenth of a second later.
+func (a *attempt) watchPolicies(ctx context.Context, changes chan<- change, revision int64) {
+	for i, scope := range a.scopes() {
+		go func() {
+			events, err := a.store.watchFrom(ctx, revision+1, policyKey(scope))
+			if err != nil {
+				select {
+				case changes <- change{err: err}:
+				case <-ctx.Done():
+				}
+				return
+			}
+			forward(ctx, events, changes, func(ev *clientv3.Event) change { return change{policy: ev, index: i} })
+		}()
+	}
+}
+
+// next is the view after the next change. The event of a semaphore or a policy
+// carries all that is needed, so that a handoff costs no read; a departure of somebody
+// more urgent does not say who else is there.
 func (a *attempt) next(ctx context.Context, v view, changes chan change) (view, error) {
 	select {
 	case <-ctx.Done():
 		return v, context.Cause(ctx)
+	case <-v.policies.over(time.Now()):
+		return v, nil
 	case c := <-changes:
-		if c.err != nil {
+		switch {
+		case c.err != nil:
 			return v, c.err
-		}
-		if c.semaphore == nil {
+		case c.policy != nil:
+			v.policies.apply(c, v.revision)
+			return v, nil
+		case c.semaphore == nil:
 			v, _, err := a.read(ctx)
 			return v, err
 		}
 		kv := c.semaphore.Kv
-		g := &v.groups[c.group]
+		g := &v.groups[c.index]
 		if kv.ModRevision <= g.semRev { // read later than that already
 			return v, nil
 		}
@@ -226,4 +265,16 @@ func (a *attempt) next(ctx context.Context, v view, changes chan change) (view, 
 		g.setSemaphore(a.store, kv)
 		return v, nil
 	}
+}
+
+// yield is for a machine that is first in some of its groups and waits in others:
+// it returns a *locksmith.PausedError when a pause keeps it from going although
+// others, behind it, could go. It returns with ctx, too.
+func (a *attempt) yield(ctx context.Context) error {
+	return a.store.followPolicies(ctx, a.scopes(), func(ps policies) error {
+		if now := time.Now(); !ps.everywhere(now) {
+			return ps.err(now)
+		}
+		return nil
+	})
 }

@@ -57,6 +57,25 @@ func historyKey(g locksmith.Group, version int64) string {
 	return fmt.Sprintf("%s%04d", historyPrefix(g), version%historySize)
 }
 
+// policyKey is where the policy of a scope lives: of a group, of all groups or of a
+// machine.
+func policyKey(scope locksmith.PauseScope) string {
+	switch {
+	case scope.All:
+		return prefix + "/all/policy"
+	case scope.Machine != "":
+		return machinePolicyPrefix() + url.QueryEscape(scope.Machine)
+	}
+	return base(scope.Group) + "/policy"
+}
+
+func machinePolicyPrefix() string { return prefix + "/machine-policy/" }
+
+// seenKey is where the newest presence of a machine stays when its lease is gone.
+func seenKey(machine string) string { return seenPrefix() + url.QueryEscape(machine) }
+
+func seenPrefix() string { return prefix + "/seen/" }
+
 func presencePrefix() string { return prefix + "/machines/" }
 
 func presenceKey(machine string) string { return presencePrefix() + url.QueryEscape(machine) }

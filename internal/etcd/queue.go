@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -23,6 +24,10 @@ import (
 // locksmith.ErrHolderExists, *locksmith.UnreadableError, no permission. If a
 // grant was under way when ctx ended, the grant is returned: nothing is held
 // without the caller's knowledge as long as etcd answers.
+//
+// A request for a reboot is not granted during a pause. Where all its groups are
+// paused it keeps its place, and report is told of the pause; where others could go
+// that wait behind it, it leaves the queue with a *locksmith.PausedError.
 func (s *Store) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
 	a, err := s.newAttempt(req, true, report)
 	if err != nil {
@@ -32,6 +37,7 @@ func (s *Store) Acquire(ctx context.Context, req locksmith.Request, report func(
 	for {
 		start := time.Now()
 		slots, err := a.wait(ctx)
+		a.news.paused(nil)
 		if err == nil {
 			a.report("")
 			return slots, nil
@@ -75,14 +81,43 @@ func (a *attempt) wait(ctx context.Context) (locksmith.Slots, error) {
 			a.report(why)
 		}
 	})
-	eg, egCtx := errgroup.WithContext(ctx)
-	for i, g := range a.groups {
-		eg.Go(func() error { return a.reachFront(egCtx, g, ahead[i]) })
-	}
-	if err := eg.Wait(); err != nil {
+	if err := a.reachFronts(ctx, ahead); err != nil {
 		return locksmith.Slots{}, err
 	}
 	return a.contend(ctx)
+}
+
+// reachFronts returns when nobody of our priority is before us in any group. From
+// the first front on it watches for a pause that makes us stand in the way.
+func (a *attempt) reachFronts(ctx context.Context, ahead []predecessor) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	fronts, frontCtx := errgroup.WithContext(ctx)
+	first := make(chan struct{}, len(a.groups))
+	for i, g := range a.groups {
+		fronts.Go(func() error {
+			err := a.reachFront(frontCtx, g, ahead[i])
+			first <- struct{}{}
+			return err
+		})
+	}
+	var yielding sync.WaitGroup
+	if len(a.groups) > 1 && a.reboots {
+		yielding.Go(func() {
+			<-first
+			// Without it nothing goes wrong but that others may wait: trouble
+			// with etcd shows elsewhere, too.
+			if err := a.yield(frontCtx); isDomain(err) {
+				stop(err)
+			}
+		})
+	}
+	err := fronts.Wait() // ends frontCtx
+	yielding.Wait()
+	if cause := context.Cause(ctx); isDomain(cause) {
+		return cause
+	}
+	return err
 }
 
 // join puts this machine's entry into every group's queue in one transaction. The

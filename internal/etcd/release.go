@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -37,54 +36,6 @@ func (s *Store) Find(ctx context.Context, machine string, groups []locksmith.Gro
 		}
 	}
 	return slots, nil
-}
-
-// Advance writes a new phase and reason into the holder records, in one
-// transaction that fails with locksmith.ErrSlotLost unless every slot of slots is
-// still held. It returns the slots with the new record. Slots of an old client,
-// which have no nonce, are only checked.
-func (s *Store) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
-	machine, next := slots.Record.MachineID, slots
-	v := viewer{store: s, groups: slots.Groups, machine: machine}
-	var cmps []clientv3.Cmp
-	var puts []clientv3.Op
-	if slots.Record.Nonce != "" {
-		next.Record.Phase, next.Record.PhaseTime, next.Record.Reason = phase, time.Now().Unix(), reason
-		for _, g := range slots.Groups {
-			key := holderKey(g, machine)
-			// Nobody but this process and administrators writes it, so
-			// whatever is newer than what we know is not ours any more.
-			cmps = append(cmps,
-				clientv3.Compare(clientv3.CreateRevision(key), ">", 0),
-				clientv3.Compare(clientv3.ModRevision(key), "<", slots.Revision+1))
-			puts = append(puts, clientv3.OpPut(key, mustJSON(next.Record)))
-		}
-	}
-	sent := false
-	err := s.insist(ctx, &sent, func(ctx context.Context) error {
-		sent = true
-		resp, err := s.change(ctx, cmps, append(slices.Clone(puts), v.ops()...), v.ops())
-		if err != nil {
-			return err
-		}
-		if resp.Succeeded {
-			resp.Responses = resp.Responses[len(puts):]
-		}
-		next.Revision = resp.Header.Revision
-		for _, g := range v.parse(resp.Header.Revision, resp.Responses).groups {
-			switch {
-			case g.semErr != nil:
-				return g.semErr
-			case !g.ours(machine, slots.Record.Nonce):
-				return locksmith.ErrSlotLost
-			case len(puts) > 0 && (g.record.Phase != phase || g.record.PhaseTime != next.Record.PhaseTime):
-				// Not what an earlier try, whose reply was lost, wrote.
-				return locksmith.ErrSlotLost
-			}
-		}
-		return nil
-	})
-	return next, err
 }
 
 // Release gives all slots back in one transaction. A slot that somebody else took

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -39,11 +41,12 @@ func (s *Store) Semaphore(ctx context.Context, group locksmith.Group) (sem locks
 // revision, and which holders' agents are present.
 func (s *Store) Status(ctx context.Context, group locksmith.Group) (locksmith.GroupStatus, error) {
 	st := locksmith.GroupStatus{Group: group, Sem: locksmith.NewSemaphore()}
-	resp, err := s.read(ctx, []clientv3.Op{
+	scopes := groupScopes(group)
+	resp, err := s.read(ctx, append([]clientv3.Op{
 		clientv3.OpGet(semaphoreKey(group)),
 		clientv3.OpGet(holdersPrefix(group), clientv3.WithPrefix()),
 		clientv3.OpGet(queuePrefix(group), clientv3.WithPrefix()),
-	})
+	}, policyOps(scopes)...))
 	if err != nil {
 		return st, s.explain(ctx, err)
 	}
@@ -58,10 +61,16 @@ func (s *Store) Status(ctx context.Context, group locksmith.Group) (locksmith.Gr
 	st.Holders, faults = readHolders(st.Sem, resp.Responses[1].GetResponseRange().Kvs)
 	st.Faults = append(st.Faults, faults...)
 	st.Queue = readQueue(group, resp.Responses[2].GetResponseRange().Kvs)
-	if err := s.readPresence(ctx, st.Holders); err != nil {
+	st.Pauses = parsePolicies(scopes, resp.Responses[3:]).active(time.Now())
+	if err := s.readPresences(ctx, st.Holders); err != nil {
 		return st, s.explain(ctx, err)
 	}
 	return st, nil
+}
+
+// groupScopes are the scopes of the policies that hold for a group.
+func groupScopes(group locksmith.Group) []locksmith.PauseScope {
+	return []locksmith.PauseScope{{Group: group}, {All: true}}
 }
 
 // readHolders joins the semaphore's holders with their records. A record that
@@ -110,24 +119,6 @@ func readQueue(group locksmith.Group, kvs []*mvccpb.KeyValue) []locksmith.Waiter
 	return queue
 }
 
-// readPresence marks the holders whose agents are present.
-func (s *Store) readPresence(ctx context.Context, holders []locksmith.HolderStatus) error {
-	for chunk := range slices.Chunk(holders, maxReads) {
-		ops := make([]clientv3.Op, len(chunk))
-		for i, h := range chunk {
-			ops[i] = clientv3.OpGet(presenceKey(h.MachineID), clientv3.WithKeysOnly())
-		}
-		resp, err := s.read(ctx, ops)
-		if err != nil {
-			return err
-		}
-		for i := range chunk {
-			chunk[i].Present = first(resp.Responses[i]) != nil
-		}
-	}
-	return nil
-}
-
 // WatchStatus calls changed with the group's status at once and after each change
 // of it, until ctx ends or changed fails, and returns that cause. Nothing is
 // polled. While etcd is away it waits; changes of that time come as one.
@@ -169,12 +160,16 @@ func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed
 		}
 	})
 	wake := make(chan struct{}, 1)
-	keys := []string{semaphoreKey(group), holdersPrefix(group), queuePrefix(group), presencePrefix()}
-	failed := make(chan error, len(keys))
-	for _, key := range keys {
-		opts := []clientv3.OpOption{clientv3.WithPrefix()}
-		if key == semaphoreKey(group) {
-			opts = nil
+	keys := []string{semaphoreKey(group)}
+	for _, scope := range groupScopes(group) {
+		keys = append(keys, policyKey(scope))
+	}
+	prefixes := []string{holdersPrefix(group), queuePrefix(group), presencePrefix()}
+	failed := make(chan error, len(keys)+len(prefixes))
+	for i, key := range slices.Concat(keys, prefixes) {
+		var opts []clientv3.OpOption
+		if i >= len(keys) {
+			opts = append(opts, clientv3.WithPrefix())
 		}
 		events, err := s.watch(ctx, key, opts...)
 		if err != nil {
@@ -186,6 +181,10 @@ func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed
 				if err := watchErr(ctx, resp, open); err != nil {
 					failed <- err
 					return
+				}
+				// That a machine has news of itself is none of the group's.
+				if key == presencePrefix() && !slices.ContainsFunc(resp.Events, func(ev *clientv3.Event) bool { return !ev.IsModify() }) {
+					continue
 				}
 				select {
 				case wake <- struct{}{}:
@@ -206,6 +205,7 @@ func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed
 		select {
 		case err := <-failed:
 			return err
+		case <-pausesOver(st.Pauses, time.Now(), math.MaxInt64):
 		case <-wake:
 		}
 	}
@@ -215,33 +215,25 @@ func (s *Store) followStatus(ctx context.Context, group locksmith.Group, changed
 // default group first. It reads past what groups hold, so that it costs the same
 // however much that is.
 func (s *Store) Groups(ctx context.Context) ([]locksmith.GroupSummary, error) {
-	names := []locksmith.Group{""}
-	for from, end := groupsPrefix, clientv3.GetPrefixRangeEnd(groupsPrefix); ; {
-		resp, err := s.get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly())
-		if err != nil {
-			return nil, s.explain(ctx, err)
-		}
-		kv := head(resp.Kvs)
-		if kv == nil {
-			break
-		}
-		escaped, _, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), groupsPrefix), "/")
-		from = clientv3.GetPrefixRangeEnd(groupsPrefix + escaped + "/")
-		if name, err := url.QueryUnescape(escaped); err == nil && name != "" {
-			names = append(names, locksmith.Group(name))
-		}
+	names, err := s.groupNames(ctx)
+	if err != nil {
+		return nil, s.explain(ctx, err)
 	}
+	now := time.Now()
 	var groups []locksmith.GroupSummary
-	for chunk := range slices.Chunk(names, maxReads/2) {
+	for chunk := range slices.Chunk(names, maxReads/3) {
 		var ops []clientv3.Op
 		for _, g := range chunk {
 			ops = append(ops, clientv3.OpGet(semaphoreKey(g)),
 				clientv3.OpGet(queuePrefix(g), clientv3.WithPrefix(), clientv3.WithCountOnly()))
 		}
-		resp, err := s.read(ctx, ops)
+		scopes := scopesOf(chunk, "")[:len(chunk)+1] // but that of a machine
+		resp, err := s.read(ctx, append(ops, policyOps(scopes)...))
 		if err != nil {
 			return nil, s.explain(ctx, err)
 		}
+		ps := parsePolicies(scopes, resp.Responses[len(ops):])
+		all := ps[len(chunk):]
 		for i, g := range chunk {
 			sum := locksmith.GroupSummary{Group: g, Waiting: int(resp.Responses[2*i+1].GetResponseRange().Count)}
 			kv := first(resp.Responses[2*i])
@@ -253,9 +245,32 @@ func (s *Store) Groups(ctx context.Context) ([]locksmith.GroupSummary, error) {
 				sem, _, sum.Err = parseSemaphore(kv)
 			}
 			sum.Max, sum.Held = sem.Max, len(sem.Holders)
+			sum.Paused = ps[i:i+1].err(now) != nil || all.err(now) != nil
 			groups = append(groups, sum)
 		}
 	}
 	slices.SortFunc(groups, func(a, b locksmith.GroupSummary) int { return cmp.Compare(a.Group, b.Group) })
 	return groups, nil
+}
+
+// groupNames lists every group of which anything is stored, the default group first
+// and always. Its error is etcd's own.
+func (s *Store) groupNames(ctx context.Context) ([]locksmith.Group, error) {
+	names := []locksmith.Group{""}
+	for from, end := groupsPrefix, clientv3.GetPrefixRangeEnd(groupsPrefix); ; {
+		resp, err := s.get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+		if err != nil {
+			return nil, err
+		}
+		kv := head(resp.Kvs)
+		if kv == nil {
+			break
+		}
+		escaped, _, _ := strings.Cut(strings.TrimPrefix(string(kv.Key), groupsPrefix), "/")
+		from = clientv3.GetPrefixRangeEnd(groupsPrefix + escaped + "/")
+		if name, err := url.QueryUnescape(escaped); err == nil && name != "" {
+			names = append(names, locksmith.Group(name))
+		}
+	}
+	return names, nil
 }

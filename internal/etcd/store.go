@@ -25,8 +25,10 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultTimeout  = 10 * time.Second
-	DefaultLeaseTTL = 30 * time.Second
+	DefaultTimeout        = 10 * time.Second
+	DefaultLeaseTTL       = 30 * time.Second
+	DefaultPresenceSettle = 2 * time.Second
+	DefaultPresenceEvery  = 10 * time.Second
 )
 
 // Config says how to reach etcd.
@@ -42,6 +44,9 @@ type Config struct {
 
 	Timeout  time.Duration // of one call; 0: DefaultTimeout
 	LeaseTTL time.Duration // of queue entries and presence, whole seconds; 0: DefaultLeaseTTL
+
+	PresenceSettle time.Duration // from a change of the presence until it is written; 0: DefaultPresenceSettle
+	PresenceEvery  time.Duration // between two such writes, at least; 0: DefaultPresenceEvery
 
 	Log         *slog.Logger      // nil: discard
 	DialOptions []grpc.DialOption // for tests and measurements; nil: none
@@ -61,6 +66,9 @@ type Store struct {
 	cl   *clientv3.Client // nil until first used
 	own  bool             // Close closes cl
 	keep *leaseKeeper
+
+	policies policyCache
+	stats    stats
 
 	streams atomic.Int64 // counts those whose tokens had lapsed
 }
@@ -110,13 +118,19 @@ func Dial(cfg Config) (*Store, error) {
 }
 
 // New is a Store on a client that others use too and that the caller closes.
-// Of cfg it needs Timeout, LeaseTTL, Log, and Endpoints for error messages.
+// Of cfg it needs the durations, Log, and Endpoints for error messages.
 func New(client *clientv3.Client, cfg Config) *Store {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
 	if cfg.LeaseTTL == 0 {
 		cfg.LeaseTTL = DefaultLeaseTTL
+	}
+	if cfg.PresenceSettle == 0 {
+		cfg.PresenceSettle = DefaultPresenceSettle
+	}
+	if cfg.PresenceEvery == 0 {
+		cfg.PresenceEvery = DefaultPresenceEvery
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -150,7 +164,7 @@ func (s *Store) client() (*clientv3.Client, error) {
 	if s.cl != nil {
 		return s.cl, nil
 	}
-	opts := []grpc.DialOption{reconnect, failFast}
+	opts := []grpc.DialOption{reconnect, s.stats.option(), failFast}
 	if s.cfg.Username != "" {
 		l := &login{user: s.cfg.Username, password: s.cfg.Password, timeout: s.cfg.Timeout, renewing: newGate()}
 		opts = append(opts, l.options()...)
@@ -244,13 +258,18 @@ func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) 
 // to deliver what comes after the reads that came before. The watch ends with an
 // error, instead of silence, when the member that serves it loses its leader.
 func (s *Store) watch(ctx context.Context, key string, opts ...clientv3.OpOption) (clientv3.WatchChan, error) {
+	return s.watchFrom(ctx, 0, key, opts...)
+}
+
+// watchFrom is watch from a revision on, which may be past; 0: from now on.
+func (s *Store) watchFrom(ctx context.Context, revision int64, key string, opts ...clientv3.OpOption) (clientv3.WatchChan, error) {
 	cl, err := s.client()
 	if err != nil {
 		return nil, err
 	}
 	for again := false; ; again = true {
 		stream := s.streams.Load()
-		events := cl.Watch(onStream(clientv3.WithRequireLeader(ctx), stream), key, append(opts, clientv3.WithCreatedNotify())...)
+		events := cl.Watch(onStream(clientv3.WithRequireLeader(ctx), stream), key, append(opts, clientv3.WithRev(revision), clientv3.WithCreatedNotify())...)
 		resp, open := <-events
 		err := watchErr(ctx, resp, open)
 		if again || !errors.Is(err, errWatchRefused) {

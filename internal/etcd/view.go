@@ -31,6 +31,7 @@ type groupView struct {
 // view is that of all groups of a request, at one revision.
 type view struct {
 	groups   []groupView
+	policies policies // those that hold for the machine, where they were asked for
 	revision int64
 }
 
@@ -42,6 +43,15 @@ type viewer struct {
 	machine  string
 	priority int  // of the queue entry
 	queued   bool // read the queue entry and the more urgent levels too
+	reboots  bool // read the policies too
+}
+
+// scopes are those of the policies that are read.
+func (v viewer) scopes() []locksmith.PauseScope {
+	if !v.reboots {
+		return nil
+	}
+	return scopesOf(v.groups, v.machine)
 }
 
 func (v viewer) perGroup() int {
@@ -55,7 +65,8 @@ func (v viewer) perGroup() int {
 }
 
 func (v viewer) ops() []clientv3.Op {
-	ops := make([]clientv3.Op, 0, len(v.groups)*v.perGroup())
+	policies := policyOps(v.scopes())
+	ops := make([]clientv3.Op, 0, len(v.groups)*v.perGroup()+len(policies))
 	for _, g := range v.groups {
 		ops = append(ops, clientv3.OpGet(semaphoreKey(g)), clientv3.OpGet(holderKey(g, v.machine)))
 		if !v.queued {
@@ -67,17 +78,18 @@ func (v viewer) ops() []clientv3.Op {
 			ops = append(ops, clientv3.OpGet(from, clientv3.WithRange(to), clientv3.WithLimit(1), clientv3.WithKeysOnly()))
 		}
 	}
-	return ops
+	return append(ops, policies...)
 }
 
 // read makes one request, with extra operations after the view's own, whose
 // responses it returns.
 func (v viewer) read(ctx context.Context, extra ...clientv3.Op) (view, []*pb.ResponseOp, error) {
-	resp, err := v.store.read(ctx, append(v.ops(), extra...))
+	ops := v.ops()
+	n := len(ops)
+	resp, err := v.store.read(ctx, append(ops, extra...))
 	if err != nil {
 		return view{}, nil, err
 	}
-	n := len(v.groups) * v.perGroup()
 	return v.parse(resp.Header.Revision, resp.Responses[:n]), resp.Responses[n:], nil
 }
 
@@ -100,6 +112,8 @@ func (v viewer) parse(revision int64, responses []*pb.ResponseOp) view {
 			gv.urgent = n == 4 && first(r[3]) != nil
 		}
 	}
+	out.policies = parsePolicies(v.scopes(), responses[n*len(v.groups):])
+	v.store.policies.saw(out.policies)
 	return out
 }
 

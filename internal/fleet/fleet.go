@@ -27,8 +27,9 @@ import (
 type Lock interface {
 	agent.Lock
 
-	// KeepPresence shows that the machine's agent runs, until ctx ends.
-	KeepPresence(ctx context.Context, p locksmith.Presence) error
+	// KeepPresence shows that the machine's agent runs, and what it last said of
+	// itself, until ctx ends.
+	KeepPresence(ctx context.Context, latest <-chan locksmith.Presence) error
 
 	// Close leaves the queue and withdraws the presence, as when the process
 	// ends at a shutdown. Slots stay held.

@@ -141,7 +141,8 @@ func (c *connection) Release(_ context.Context, s locksmith.Slots, _ locksmith.R
 	return nil
 }
 
-func (c *connection) KeepPresence(ctx context.Context, p locksmith.Presence) error {
+func (c *connection) KeepPresence(ctx context.Context, latest <-chan locksmith.Presence) error {
+	p := <-latest
 	c.mu.Lock()
 	c.present[p.MachineID] = true
 	c.mu.Unlock()

@@ -68,11 +68,12 @@ func (m *machine) boot(ctx context.Context) (wentDown time.Time, err error) {
 	defer shutdown(nil)
 	hw := &hardware{m: m, shutdown: shutdown}
 	bootID := newBootID()
+	said := m.newSpeaker(bootID)
 	a, err := agent.New(agent.Config{
 		MachineID: m.id(), BootID: bootID, Hostname: m.id(), Groups: m.status.Groups,
 		Strategy: locksmith.StrategyEtcdLock, Priority: locksmith.DefaultPriority,
 		Lock: lock, Machine: hw, Triggers: []agent.Trigger{update{m}},
-		Window: cfg.Window, OnChange: m.observe, Log: cfg.Log,
+		Window: cfg.Window, OnChange: func(s agent.Status) { m.observe(s); said.say(s) }, Log: cfg.Log,
 	})
 	if err != nil {
 		return time.Time{}, err
@@ -88,7 +89,7 @@ func (m *machine) boot(ctx context.Context) (wentDown time.Time, err error) {
 	})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := lock.KeepPresence(ctx, m.presence(bootID)); ctx.Err() == nil {
+		if err := lock.KeepPresence(ctx, said.latest); ctx.Err() == nil {
 			shutdown(fmt.Errorf("the presence ended: %v", err))
 		}
 	})
@@ -100,11 +101,33 @@ func (m *machine) boot(ctx context.Context) (wentDown time.Time, err error) {
 	return time.Time{}, cause
 }
 
-func (m *machine) presence(bootID string) locksmith.Presence {
-	return locksmith.Presence{
+// speaker turns what the agent of one boot says into the machine's presence.
+type speaker struct {
+	presence locksmith.Presence
+	latest   chan locksmith.Presence // holds at most the newest
+}
+
+func (m *machine) newSpeaker(bootID string) *speaker {
+	s := &speaker{latest: make(chan locksmith.Presence, 1), presence: locksmith.Presence{
 		MachineID: m.id(), Hostname: m.id(), Groups: m.status.Groups, BootID: bootID,
-		OS: "simulated", Started: time.Now().Unix(),
+		Strategy: locksmith.StrategyEtcdLock, OS: "simulated", Started: time.Now().Unix(),
+	}}
+	s.latest <- s.presence
+	return s
+}
+
+// say is called by one goroutine at a time, so that it never waits.
+func (s *speaker) say(a agent.Status) {
+	p := s.presence
+	p.Phase, p.PhaseTime, p.Reason, p.Waiting = a.Phase, a.Since.Unix(), a.Reason, a.Waiting
+	if !a.NeededSince.IsZero() {
+		p.NeededSince = a.NeededSince.Unix()
 	}
+	select {
+	case <-s.latest:
+	default:
+	}
+	s.latest <- p
 }
 
 // observe notes what the agent says of itself.

@@ -1,0 +1,124 @@
+package etcd
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// Advance writes a new phase and reason into the holder records, in one
+// transaction that fails with locksmith.ErrSlotLost unless every slot of slots is
+// still held. It returns the slots with the new record. Slots of an old client,
+// which have no nonce, are only checked.
+//
+// To locksmith.PhaseRebooting it also fails, with a *locksmith.PausedError, while the
+// machine, one of the groups or all groups are paused; not for slots that are held
+// for something else than a reboot.
+func (s *Store) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
+	a := advance{slots: slots, next: slots.Record, viewer: viewer{
+		store: s, groups: slots.Groups, machine: slots.Record.MachineID,
+		reboots: phase == locksmith.PhaseRebooting && slots.Record.Reboots(),
+	}}
+	a.next.Phase, a.next.PhaseTime, a.next.Reason = phase, time.Now().Unix(), reason
+	if slots.Record.Nonce == "" {
+		a.next = slots.Record
+	}
+	sent := false
+	err := s.insist(ctx, &sent, func(ctx context.Context) error { return a.once(ctx, &sent) })
+	return a.slots, err
+}
+
+// advance is one Advance, with its retries.
+type advance struct {
+	viewer
+	slots locksmith.Slots  // as they are known
+	next  locksmith.Holder // the record to be
+}
+
+// once tries until the outcome is clear. It compares the policies with what this
+// process saw of them last, so that a look at them costs a request of its own only
+// where one has changed since, or holds a pause that may be over.
+func (a *advance) once(ctx context.Context, sent *bool) error {
+	policies := a.store.policies.last(a.scopes())
+	if policies.err(time.Now()) != nil {
+		v, _, err := a.read(ctx)
+		if err != nil {
+			return err
+		}
+		if done, err := a.judge(v, *sent); done || err != nil {
+			return err
+		}
+		policies = v.policies
+	}
+	for {
+		if err := policies.err(time.Now()); err != nil {
+			return err
+		}
+		lost := *sent // the reply to an earlier try
+		*sent = true
+		v, succeeded, err := a.write(ctx, policies)
+		if err != nil {
+			return err
+		}
+		*sent = lost
+		done, err := a.judge(v, succeeded || lost)
+		if done || succeeded || err != nil {
+			return err
+		}
+		policies = v.policies
+	}
+}
+
+// write is the transaction, and the view after it.
+func (a *advance) write(ctx context.Context, policies policies) (v view, succeeded bool, err error) {
+	cmps := policies.unchanged()
+	var puts []clientv3.Op
+	if a.slots.Record.Nonce != "" {
+		for _, g := range a.groups {
+			key := holderKey(g, a.machine)
+			// Nobody but this process and administrators writes it, so
+			// whatever is newer than what we know is not ours any more.
+			cmps = append(cmps,
+				clientv3.Compare(clientv3.CreateRevision(key), ">", 0),
+				clientv3.Compare(clientv3.ModRevision(key), "<", a.slots.Revision+1))
+			puts = append(puts, clientv3.OpPut(key, mustJSON(a.next)))
+		}
+	}
+	resp, err := a.store.change(ctx, cmps, append(slices.Clone(puts), a.ops()...), a.ops())
+	if err != nil {
+		return view{}, false, err
+	}
+	if resp.Succeeded {
+		resp.Responses = resp.Responses[len(puts):]
+	}
+	return a.parse(resp.Header.Revision, resp.Responses), resp.Succeeded, nil
+}
+
+// judge tells from a view whether every slot is still held, and whether the new
+// record stands: wrote says that it may, because it was sent. Both are taken over
+// into a.slots.
+func (a *advance) judge(v view, wrote bool) (done bool, err error) {
+	nonce := a.slots.Record.Nonce
+	done = nonce != ""
+	for _, g := range v.groups {
+		switch {
+		case g.semErr != nil:
+			return false, g.semErr
+		case !g.ours(a.machine, nonce):
+			return false, locksmith.ErrSlotLost
+		case nonce == "":
+		case g.recordRev <= a.slots.Revision: // not written yet
+			done = false
+		case !wrote || g.record.Phase != a.next.Phase || g.record.PhaseTime != a.next.PhaseTime:
+			return false, locksmith.ErrSlotLost // not what we wrote
+		}
+	}
+	if done || nonce == "" {
+		a.slots.Record, a.slots.Revision = a.next, v.revision
+	}
+	return done, nil
+}
