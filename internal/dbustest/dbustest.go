@@ -24,6 +24,7 @@ const config = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
 <busconfig>
   <type>custom</type>
   <listen>unix:path=%s</listen>
+  <servicedir>%s</servicedir>
   <auth>EXTERNAL</auth>
   <policy context="default">
     <allow user="*"/>
@@ -68,7 +69,7 @@ func Stopped(t testing.TB) *Daemon {
 		d.Stop()
 		os.RemoveAll(dir)
 	})
-	text := fmt.Sprintf(config, d.socket())
+	text := fmt.Sprintf(config, d.socket(), dir)
 	if err := os.WriteFile(d.file(), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +82,16 @@ func (d *Daemon) file() string   { return filepath.Join(d.dir, "bus.conf") }
 // Address is where the bus listens whenever it runs.
 func (d *Daemon) Address() string {
 	return "unix:path=" + dbus.EscapeBusAddressValue(d.socket())
+}
+
+// Startable makes name one that a service could be started for, while the bus is
+// stopped. The service does not really start.
+func (d *Daemon) Startable(name string) {
+	d.t.Helper()
+	text := fmt.Sprintf("[D-BUS Service]\nName=%s\nExec=/bin/false\n", name)
+	if err := os.WriteFile(filepath.Join(d.dir, name+".service"), []byte(text), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // Start starts a stopped bus, at the same address as before, and returns once it
