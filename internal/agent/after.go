@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
@@ -19,28 +20,49 @@ func (r rules) verifying(s state, now time.Time) (state, effect) {
 		}
 		return s, effect{kind: effectPublish, phase: s.phase, message: message}
 	}
-	if s.dirty && r.remembers {
-		return s, effect{kind: effectRemember, memory: s.mem}
-	}
 	if now.Before(s.retryAt) {
+		if s.dirty && r.remembers { // not while somebody waits for the slot
+			return s.remember()
+		}
 		s.wakeAt = s.retryAt
 		return s, effect{}
 	}
 	if !s.verified {
 		return s, effect{kind: effectVerify}
 	}
-	c := s.cycle()
-	if !c.Asked.IsZero() && s.outcome == rebooted {
-		if !subset(c.Triggers, s.sure) && len(c.Triggers) > 0 && now.Before(s.answerUntil) {
-			s.waiting, s.wakeAt = "for the triggers to say whether the reboot helped", s.answerUntil
-			return s, effect{}
+	if !s.cycle().Asked.IsZero() && s.outcome == rebooted {
+		if s = r.helped(s, now); now.Before(s.retryAt) {
+			return r.verifying(s, now) // to say it, and to wait
 		}
-		if s.needed && subset(s.reasons, c.Reasons) {
-			s.mem.InVain, s.dirty = s.reasons, true
-			return r.fail(s, now, "still needed for the same reason after the reboot: "+s.reason), effect{}
-		}
+		return s, effect{}
 	}
 	return r.enter(s, locksmith.PhaseRestoring, now), effect{}
+}
+
+// helped waits for the triggers to say whether the reboot did, and keeps the slots
+// where it did not.
+func (r rules) helped(s state, now time.Time) state {
+	c := s.cycle()
+	sure := len(c.Triggers) == 0 || subset(c.Triggers, s.sure)
+	inVain := subset(s.mem.InVain, c.Reasons) // as was seen before, perhaps by an earlier run of the agent
+	switch {
+	case !sure && now.Before(s.answerUntil) && !(inVain && s.phase == locksmith.PhaseFailed):
+		s.waiting, s.wakeAt = "for the triggers to say whether the reboot helped", s.answerUntil
+		return s
+	case s.needed && subset(s.reasons, c.Reasons):
+		if !slices.Equal(s.mem.InVain, s.reasons) {
+			s.mem.InVain, s.dirty = s.reasons, true
+		}
+		s = r.fail(s, now, "still needed for the same reason after the reboot: "+s.reason)
+	case !sure && inVain: // stands until they can tell
+		s = r.fail(s, now, "still needed for the same reason after the reboot, when the triggers last could tell: "+
+			strings.Join(s.mem.InVain, "; "))
+	default:
+		return r.enter(s, locksmith.PhaseRestoring, now)
+	}
+	// The checks pass: what is waited for is an answer, which comes by itself.
+	s.retryAt = now.Add(r.spread(recheckBlocked))
+	return s
 }
 
 // verified applies the checks' result.
@@ -82,8 +104,11 @@ func (r rules) fail(s state, now time.Time, why string) state {
 	if s.phase != locksmith.PhaseFailed {
 		s = r.enter(s, locksmith.PhaseFailed, now)
 	}
-	s.published = s.published && s.failure == why
 	s.failure, s.verified = why, false
+	// What could not be written the last time is written after the next check. An
+	// old client's record has no place for it.
+	rec := s.slots.Record
+	s.published = s.published && rec.Nonce == "" || rec.Phase == s.phase && rec.Reason == why
 	return r.retryWithin(s, now, recheckBlocked, fmt.Sprintf("checks after the reboot fail: %s", why))
 }
 
@@ -96,17 +121,17 @@ func (r rules) releasing(s state, now time.Time) (state, effect) {
 		s = r.settle(s, now)
 		s.noted = true
 		if r.remembers {
-			return s, effect{kind: effectRemember, memory: s.mem}
+			return s.remember()
 		}
 	}
-	if r.dryRun {
+	outcome := s.outcome
+	if outcome == ranDry {
 		s.dryDone = s.reasons
 	}
-	outcome := s.outcome
 	s.outcome, s.down, s.decided, s.resumed, s.notified = "", 0, false, time.Time{}, time.Time{}
 	s.verifyUntil, s.soakUntil, s.answerUntil, s.failure = time.Time{}, time.Time{}, time.Time{}, ""
 	s = r.enter(s, locksmith.PhaseIdle, now)
-	if s.needed && outcome != rebooted && !r.dryRun {
+	if s.needed && outcome != rebooted && outcome != ranDry {
 		// A pause, or a machine that cannot reboot would take slot after slot.
 		s.retryAt = now.Add(afterAbort)
 		s.waiting = fmt.Sprintf("%s; next try at %s", outcome, s.retryAt.Format(time.TimeOnly))
@@ -141,7 +166,6 @@ func (r rules) settle(s state, now time.Time) state {
 // done it has to be; otherwise the machine goes on, and what is remembered is
 // written with the next intent.
 func (r rules) remembered(s state, err error, now time.Time) state {
-	s.dirty = false
 	if err == nil {
 		return s
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ func vetoesOf(err error) []Veto {
 // runChecks runs checks side by side, for at most limit together. Its error is a
 // vetoed with every reason of those that do not pass, in their order.
 func runChecks(ctx context.Context, checks []Check, about About, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
 	defer cancel()
 	errs := make([]error, len(checks))
 	var wg sync.WaitGroup
@@ -40,11 +41,7 @@ func runChecks(ctx context.Context, checks []Check, about About, limit time.Dura
 	wg.Wait()
 	var all vetoed
 	for i, err := range errs {
-		own := collect(err, nil)
-		if err != nil && len(own) == 0 {
-			own = []Veto{{By: checks[i].Name(), Reason: err.Error()}}
-		}
-		all = append(all, own...)
+		all = collect(err, checks[i].Name(), all)
 	}
 	if len(all) == 0 {
 		return nil
@@ -52,18 +49,25 @@ func runChecks(ctx context.Context, checks []Check, about About, limit time.Dura
 	return all
 }
 
-// collect appends the vetoes among err's tree to those found.
-func collect(err error, found []Veto) []Veto {
+// collect appends to found what err says: the vetoes in its tree under their own
+// names, and any other error beside them under name.
+func collect(err error, name string, found []Veto) []Veto {
+	if err == nil {
+		return found
+	}
 	if v, ok := err.(*Veto); ok {
 		return append(found, *v)
+	}
+	if _, ok := errors.AsType[*Veto](err); !ok {
+		return append(found, Veto{By: name, Reason: strings.ReplaceAll(err.Error(), "\n", "; ")})
 	}
 	switch e := err.(type) {
 	case interface{ Unwrap() []error }:
 		for _, inner := range e.Unwrap() {
-			found = collect(inner, found)
+			found = collect(inner, name, found)
 		}
 	case interface{ Unwrap() error }:
-		found = collect(e.Unwrap(), found)
+		found = collect(e.Unwrap(), name, found)
 	}
 	return found
 }

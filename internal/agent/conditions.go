@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,7 +32,7 @@ func (r rules) needCondition(s state) locksmith.Condition {
 	case !s.doubt.IsZero():
 		c.State, c.Text, c.Since = locksmith.CondUnknown, "the trigger that said so cannot tell any more: "+s.reason, s.doubt.Unix()
 	case s.needed:
-		c.State, c.Text, c.Since = locksmith.CondMet, s.reason, s.mem.NeededSince.Unix()
+		c.State, c.Text, c.Since = locksmith.CondMet, s.reason, seconds(s.mem.NeededSince)
 	case !s.needKnown:
 		c.State, c.Text = locksmith.CondUnknown, "not every trigger can tell whether a reboot is needed"
 	}
@@ -151,7 +152,7 @@ func (r rules) verifyConditions(s state) []locksmith.Condition {
 		if len(s.vetoes) > 0 {
 			return blockedBy(s.vetoes)
 		}
-		c.State, c.Text, c.Since = locksmith.CondBlocked, s.failure, s.since.Unix()
+		c.State, c.Text, c.Since = locksmith.CondBlocked, cmp.Or(s.failure, s.waiting), s.since.Unix()
 	case locksmith.PhaseVerifying:
 		c.State, c.Text, c.Since = locksmith.CondWaiting, s.waiting, s.since.Unix()
 		if until := s.soakUntil; !until.IsZero() {

@@ -63,8 +63,8 @@ type Config struct {
 	Memory   Memory
 	Remember func(Memory) error
 
-	// DryRun goes through every step, takes no slot, prepares nothing and does not
-	// reboot: the log says what would have been done.
+	// DryRun goes through every step, takes no slot, prepares and remembers nothing,
+	// and does not reboot: the log says what would have been done.
 	DryRun bool
 
 	// OnChange, if not nil, is called from the agent's loop after each change
@@ -151,6 +151,8 @@ func (c Config) check() error {
 	need(c.UseLock != nil || c.Strategy != locksmith.StrategyBestEffort, "UseLock is required")
 	need(c.Machine != nil, "Machine is required")
 	need(len(c.Triggers) > 0, "Triggers is required")
-	need(c.LoginDelay >= 0 && c.RebootGrace >= 0, "durations must not be negative")
+	need(min(c.LoginDelay, c.RebootGrace, c.CheckTimeout, c.VerifyTimeout, c.VerifySoak, c.MinUptime) >= 0, "durations must not be negative")
+	need(c.MaxRebootsPerDay >= 0, "MaxRebootsPerDay must not be negative")
+	need(c.MinUptime == 0 || !c.Booted.IsZero(), "MinUptime needs Booted")
 	return errors.Join(errs...)
 }

@@ -64,8 +64,8 @@ func (r rules) busy(s state, now time.Time) (state, effect) {
 		return s, effect{}
 	}
 	pauses := s.paused(now)
-	if s.needed && r.closed(now) == nil && !r.keepsOut(pauses) {
-		s.wakeAt = r.closes(now)
+	if s.needed && r.closed(now) == nil && !r.keepsOut(pauses) && !s.inVain() {
+		s.wakeAt = r.earlier(resumes(pauses), now)
 		return s, effect{}
 	}
 	s.abandoning = true
@@ -101,12 +101,13 @@ func (r rules) recovering(s state, now time.Time) (state, effect) {
 func (r rules) idle(s state, now time.Time) (state, effect) {
 	switch {
 	case s.dirty && r.remembers:
-		return s, effect{kind: effectRemember, memory: s.mem}
+		return s.remember()
 	case s.needed && now.Before(s.retryAt):
 		s.wakeAt = s.retryAt
 	case s.needed && r.dryRun && subset(s.reasons, s.dryDone):
 		s.waiting = "dry run: would have rebooted; nothing more until something else is needed"
 	case s.needed:
+		s.decided = false // an answer from the start may be old
 		return r.enter(s, locksmith.PhaseNeeded, now), effect{}
 	case !s.recovered && now.Before(s.findAt):
 		s.wakeAt = s.findAt
@@ -137,29 +138,15 @@ func (r rules) deciding(s state, now time.Time) (state, effect) {
 func (r rules) waitWindow(s state, now time.Time) (state, effect) {
 	switch {
 	case !s.needed:
-		s.decided = false
+		s.decided, s.refusals = false, 0
 		return r.enter(s, locksmith.PhaseIdle, now), effect{}
 	case s.dirty && r.remembers:
-		return s, effect{kind: effectRemember, memory: s.mem}
-	case r.closed(now) != nil:
-		s.checked, s.vetoes = false, nil
-		opens, _ := r.window.Next(now)
-		if s.waiting, s.wakeAt = "window opens "+opens.Format("Mon 2006-01-02 15:04 MST"), opens; opens.IsZero() {
-			s.waiting = "no window ever opens again"
-		}
-		return s, effect{}
+		return s.remember()
 	}
-	if why, until := r.breaker(s, now); why != "" {
-		s.tripped, s.waiting, s.checked, s.wakeAt = why, why, false, until
-		return s, effect{}
-	}
-	s.tripped = ""
-	pauses := s.paused(now)
-	if s.useLock && r.keepsOut(pauses) {
-		s.waiting, s.checked, s.wakeAt = (&locksmith.PausedError{Pauses: pauses}).Error(), false, r.earlier(resumes(pauses), now)
-		return s, effect{}
-	}
+	s, back := r.keepBack(s, now)
 	switch {
+	case back:
+		return s, effect{}
 	case now.Before(s.retryAt):
 		s.wakeAt = r.earlier(s.retryAt, now)
 		return s, effect{}
@@ -169,10 +156,36 @@ func (r rules) waitWindow(s state, now time.Time) (state, effect) {
 		return s, effect{kind: effectCheck}
 	case s.useLock && !r.dryRun:
 		s = r.enter(s, locksmith.PhaseQueued, now)
-		s.wakeAt = r.closes(now)
+		s.wakeAt = r.earlier(resumes(s.paused(now)), now)
 		return s, effect{kind: effectAcquire}
 	}
 	return r.enter(s, locksmith.PhaseAcquired, now), effect{}
+}
+
+// keepBack says whether the window, the breaker or a pause keeps the machine from
+// even asking its blockers, and notes which.
+func (r rules) keepBack(s state, now time.Time) (state, bool) {
+	s.tripped = ""
+	pauses := s.paused(now)
+	why, until := r.breaker(s, now)
+	switch {
+	case r.closed(now) != nil:
+		opens, _ := r.window.Next(now)
+		if s.waiting, s.wakeAt = "window opens "+clock(opens), opens; opens.IsZero() {
+			s.waiting = "no window ever opens again"
+		}
+	case why != "":
+		s.tripped, s.waiting, s.wakeAt = why, why, r.earlier(until, now)
+	case s.useLock && (r.keepsOut(pauses) || r.dryRun && len(pauses) > 0): // a dry run has no queue to wait in
+		s.waiting, s.wakeAt = (&locksmith.PausedError{Pauses: pauses}).Error(), r.earlier(resumes(pauses), now)
+	default:
+		if s.retryAt.IsZero() { // what is waiting was one of these
+			s.waiting = ""
+		}
+		return s, false
+	}
+	s.checked, s.vetoes, s.failures, s.retryAt = false, nil, 0, time.Time{}
+	return s, true
 }
 
 // inDoubt waits for the triggers to say whether the reboot is still needed.
@@ -204,6 +217,9 @@ func (r rules) mustStop(s state, now time.Time) string {
 	if pauses := s.paused(now); s.useLock && len(pauses) > 0 {
 		return (&locksmith.PausedError{Pauses: pauses}).Error()
 	}
+	if s.needed && s.inVain() { // a trigger that answered late
+		return "the last reboot did not cure this need"
+	}
 	return ""
 }
 
@@ -224,12 +240,15 @@ func (r rules) acquired(s state, now time.Time) (state, effect) {
 		}
 		return r.abort(s, now, "no trigger says that a reboot is needed"), effect{}
 	}
-	if !s.noted { // intent first: whatever part of it runs has to be undone
+	if !s.noted && !r.dryRun { // intent first: whatever part of it runs has to be undone
 		c := s.cycle()
+		if locksmith.KernelBoot(c.Boot) != locksmith.KernelBoot(r.bootID) {
+			c = Cycle{} // one that ended, but that could not be written
+		}
 		c.Boot, c.Triggers, c.Reasons, c.Prepared = r.bootID, s.triggers, s.reasons, true
 		s.noted = true
 		if s.mem.Cycle = &c; r.remembers {
-			return s, effect{kind: effectRemember, memory: s.mem}
+			return s.remember()
 		}
 	}
 	s = r.enter(s, locksmith.PhasePreparing, now)
@@ -262,12 +281,15 @@ func (r rules) notifying(s state, now time.Time) (state, effect) {
 		return rebootNow()
 	}
 	if fresh := s.untold(); len(fresh) > 0 {
+		// Who has just been told that a minute is left need not hear it twice.
+		s.warned = s.warned || left <= warnBefore && len(s.told) == 0
+		s.told = slices.Clone(s.told) // shared with older states
 		for _, f := range fresh {
 			s.told = append(s.told, f.ID)
 		}
 		return s, effect{kind: effectTell, sessions: fresh, message: rebootMessage(left, s.reason)}
 	}
-	if s.held && !s.published {
+	if s.held && !s.published && s.notified.IsZero() { // else the record says since when already
 		s.published = true
 		return s, effect{kind: effectPublish, phase: locksmith.PhaseNotifying, message: s.reason}
 	}
@@ -318,27 +340,27 @@ func (r rules) rebooting(s state, now time.Time) (state, effect) {
 		return r.inDoubt(s, now), effect{}
 	case !s.checked:
 		return s, effect{kind: effectCheck}
-	case !s.noted:
+	case r.dryRun:
+		return s, effect{kind: effectReboot, method: r.way(s)}
+	case !s.noted || s.cycle().Method != r.way(s):
 		if s = r.intend(s, now); r.remembers {
-			return s, effect{kind: effectRemember, memory: s.mem}
+			return s.remember()
 		}
 	}
-	switch {
-	case s.useLock && !s.confirmed && !r.dryRun:
+	if s.useLock && !s.confirmed {
 		return s, effect{kind: effectConfirm, phase: locksmith.PhaseRebooting, message: s.reason}
 	}
 	s.asked = true
 	return s, effect{kind: effectReboot, method: s.cycle().Method}
 }
 
-// intend remembers that a reboot is going to be asked for, and by which method.
+// intend remembers that a reboot is going to be asked for, why and by which method. A
+// cycle counts as one reboot, however often it asks.
 func (r rules) intend(s state, now time.Time) state {
 	c := s.cycle()
-	c.Boot, c.Method = r.bootID, r.way(s)
-	if c.Asked.IsZero() {
-		c.Asked = now
-		s.mem.Reboots = append(lastDay(s.mem.Reboots, now), now)
-	}
+	s.mem.Reboots = append(slices.DeleteFunc(lastDay(s.mem.Reboots, now), c.Asked.Equal), now)
+	c.Boot, c.Method, c.Triggers, c.Reasons, c.Asked = r.bootID, r.way(s), s.triggers, s.reasons, now
+	c.Prepared = c.Prepared || s.prepared
 	s.mem.Cycle, s.noted = &c, true
 	return s
 }

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -37,13 +39,31 @@ type world struct {
 	gates      map[string]chan struct{} // what blocks until closed or the context ends
 	died       context.CancelCauseFunc  // of the running agent, when the machine goes down
 	window     Window
-	prepared   bool
+	prepared   bool               // in this boot
+	owed       bool               // what prepare did has not been undone
+	verified   bool               // in this boot
+	methods    []locksmith.Method // of the reboots that happened
+	soft       uint32             // soft reboots in this boot
+	accident   bool               // every reboot turns into a soft one
+
+	remembers bool   // there is a disk
+	disk      []byte // a Memory in JSON
+
+	pauses    []locksmith.Pause // that followers hear of
+	unheard   []locksmith.Pause // that only the store knows of
+	pausesSet chan struct{}
+	follows   int // how often pauses were followed
+
+	logs    slog.Handler           // of the agents; nil: discard
+	effects int                    // so far
+	strikes func(before bool) bool // called before and after each effect; may end the agent, and says so
 }
 
 var errMachineDown = errors.New("the machine went down")
+var errCrashed = errors.New("the agent crashed")
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, began: time.Now(), boots: 1, free: true, freed: make(chan struct{}), needSet: make(chan struct{}),
+	return &world{t: t, began: time.Now(), boots: 1, free: true, freed: make(chan struct{}), needSet: make(chan struct{}), pausesSet: make(chan struct{}),
 		failing: make(map[string]error), gates: make(map[string]chan struct{})}
 }
 
@@ -53,6 +73,15 @@ func (w *world) note(format string, args ...any) {
 
 // do notes what was done, waits at its gate, and fails as it was told to.
 func (w *world) do(ctx context.Context, what string) error {
+	w.mu.Lock()
+	w.effects++
+	strikes := w.strikes
+	w.mu.Unlock()
+	if strikes != nil {
+		if strikes(true) {
+			return errCrashed // nobody hears this
+		}
+	}
 	w.mu.Lock()
 	w.note("%s", what)
 	gate, err := w.gates[what], w.failing[what]
@@ -97,11 +126,23 @@ func (w *world) gate(what string) (open func()) {
 	}
 }
 
-func (w *world) bootID() string { return fmt.Sprintf("boot-%d", w.boots) }
+// struck is at the end of each effect: it was carried out, and the agent may never
+// learn of it.
+func (w *world) struck() {
+	w.mu.Lock()
+	strikes := w.strikes
+	w.mu.Unlock()
+	if strikes != nil {
+		strikes(false)
+	}
+}
+
+func (w *world) bootID() string { return locksmith.Boot(fmt.Sprintf("boot-%d", w.boots), w.soft) }
 
 // The lock.
 
 func (w *world) Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
+	defer w.struck()
 	if err := w.do(ctx, "find"); err != nil {
 		return locksmith.Slots{}, err
 	}
@@ -114,6 +155,7 @@ func (w *world) Find(ctx context.Context, machine string, groups []locksmith.Gro
 }
 
 func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
+	defer w.struck()
 	if err := w.do(ctx, "queue"); err != nil {
 		return locksmith.Slots{}, err
 	}
@@ -139,30 +181,44 @@ func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(
 		return locksmith.Slots{}, err
 	}
 	w.note("granted")
+	if w.holder != nil {
+		w.t.Error("granted twice")
+	}
 	w.holder = &locksmith.Holder{MachineID: req.MachineID, BootID: req.BootID, By: req.By, Nonce: "n", Phase: locksmith.PhaseAcquired, StartTime: time.Now().Unix()}
 	return locksmith.Slots{Groups: req.Groups, Record: *w.holder}, nil
 }
 
 func (w *world) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
+	defer w.struck()
 	if err := w.do(ctx, "advance to "+string(phase)); err != nil {
 		return slots, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if paused := (state{pauses: slices.Concat(w.pauses, w.unheard)}).paused(time.Now()); len(paused) > 0 && phase == locksmith.PhaseRebooting {
+		return slots, &locksmith.PausedError{Pauses: paused}
+	}
 	if w.holder == nil {
 		return slots, locksmith.ErrSlotLost
 	}
-	w.holder.Phase, w.holder.PhaseTime = phase, time.Now().Unix()
+	w.holder.Phase, w.holder.PhaseTime, w.holder.Reason = phase, time.Now().Unix(), reason
 	slots.Record = *w.holder
 	return slots, nil
 }
 
 func (w *world) Release(ctx context.Context, slots locksmith.Slots, result locksmith.Result) error {
+	defer w.struck()
 	if err := w.do(ctx, "release: "+result.Outcome); err != nil {
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.owed {
+		w.t.Error("released before what was prepared is undone")
+	}
+	if result.Outcome == rebooted && !w.verified {
+		w.t.Error("released before the checks passed")
+	}
 	w.holder = nil
 	return nil
 }
@@ -170,9 +226,17 @@ func (w *world) Release(ctx context.Context, slots locksmith.Slots, result locks
 // The machine.
 
 func (w *world) Reboot(ctx context.Context, method locksmith.Method) error {
+	if err := w.do(ctx, "reboot"); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.note("reboot")
+	if len((state{pauses: w.pauses}).paused(time.Now())) > 0 {
+		w.t.Error("reboot in a pause")
+	}
+	if c := w.memory().Cycle; w.remembers && (c == nil || !c.Prepared || c.Asked.IsZero() || c.Method != method || c.Boot != w.bootID()) {
+		w.t.Errorf("reboot by %s, which is not what is remembered: %+v", method, c)
+	}
 	if w.window != nil && !w.window.Contains(time.Now()) {
 		w.t.Error("reboot outside the window")
 	}
@@ -191,12 +255,14 @@ func (w *world) Reboot(ctx context.Context, method locksmith.Method) error {
 	}
 	if !w.hang {
 		w.need = Need{}
+		w.methods = append(w.methods, method)
 		w.died(errMachineDown)
 	}
 	return nil
 }
 
 func (w *world) GoingDown(ctx context.Context) (bool, error) {
+	defer w.struck()
 	err := w.do(ctx, "going down?")
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -204,6 +270,7 @@ func (w *world) GoingDown(ctx context.Context) (bool, error) {
 }
 
 func (w *world) Sessions(ctx context.Context) ([]Session, error) {
+	defer w.struck()
 	err := w.do(ctx, "sessions")
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -219,13 +286,14 @@ func (w *world) SessionChanges(ctx context.Context, changed func()) error {
 }
 
 func (w *world) Tell(ctx context.Context, sessions []Session, message string) error {
+	defer w.struck()
+	err := w.do(ctx, fmt.Sprintf("tell %d", len(sessions)))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range sessions {
 		w.told = append(w.told, s.ID+": "+message)
 	}
-	w.note("tell %d", len(sessions))
-	return nil
+	return err
 }
 
 // logIn changes who is logged in.
@@ -240,8 +308,56 @@ func (w *world) logIn(sessions ...Session) {
 }
 
 func (w *world) FollowPauses(ctx context.Context, machine string, groups []locksmith.Group, changed func([]locksmith.Pause)) error {
-	<-ctx.Done()
-	return ctx.Err()
+	w.mu.Lock()
+	w.follows++
+	w.mu.Unlock()
+	for {
+		w.mu.Lock()
+		pauses, set, err := w.pauses, w.pausesSet, w.failing["follow"]
+		w.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		changed(pauses)
+		select {
+		case <-set:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// pause is all pauses that hold from now on, among those that followers are told of.
+func (w *world) pause(pauses ...locksmith.Pause) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pauses = pauses
+	close(w.pausesSet)
+	w.pausesSet = make(chan struct{})
+}
+
+// The disk.
+
+func (w *world) remember(m Memory) error {
+	defer w.struck()
+	if err := w.do(context.Background(), "remember"); err != nil {
+		return err
+	}
+	data, err := json.Marshal(m)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.disk = data
+	return err
+}
+
+// memory is what is on the disk. The caller holds mu, or nothing runs.
+func (w *world) memory() (m Memory) {
+	if len(w.disk) > 0 {
+		if err := json.Unmarshal(w.disk, &m); err != nil {
+			w.t.Error(err)
+		}
+	}
+	return m
 }
 
 // The trigger.
@@ -278,21 +394,35 @@ type named struct {
 	name string
 }
 
-func (n named) Name() string                               { return n.name }
-func (n named) Run(ctx context.Context, about About) error { return n.do(ctx, n.name) }
+func (n named) Name() string { return n.name }
+func (n named) Run(ctx context.Context, about About) error {
+	defer n.struck()
+	err := n.do(ctx, n.name)
+	if n.name == "verify" && err == nil {
+		n.change(func() { n.verified = true })
+	}
+	return err
+}
 
 func (w *world) Prepare(ctx context.Context, about About) error {
+	defer w.struck()
 	w.mu.Lock()
-	w.prepared = true
+	if c := w.memory().Cycle; w.remembers && (c == nil || !c.Prepared || c.Boot != w.bootID()) {
+		w.t.Errorf("prepares, and remembers %+v", c)
+	}
+	w.prepared, w.owed = true, true // whatever part of it runs
 	w.mu.Unlock()
 	return w.do(ctx, "prepare")
 }
 
 func (w *world) Restore(ctx context.Context, about About) error {
+	defer w.struck()
+	err := w.do(ctx, "restore")
 	w.mu.Lock()
 	w.prepared = false
+	w.owed = w.owed && err != nil
 	w.mu.Unlock()
-	return w.do(ctx, "restore")
+	return err
 }
 
 // The coordinator.
@@ -322,6 +452,12 @@ func (w *world) run(change ...func(*Config)) *running {
 	w.t.Helper()
 	cfg := Config{MachineID: "m", BootID: w.bootID(), Groups: []locksmith.Group{""}, Strategy: locksmith.StrategyEtcdLock,
 		Lock: w, Machine: w, Triggers: []Trigger{w}, Steps: w, Blockers: []Check{named{w, "check"}}, Verifiers: []Check{named{w, "verify"}}, Window: w.window, LoginDelay: DefaultLoginDelay}
+	if w.remembers {
+		cfg.Memory, cfg.Remember = w.memory(), w.remember
+	}
+	if w.logs != nil {
+		cfg.Log = slog.New(w.logs)
+	}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -349,10 +485,19 @@ func (w *world) reboots(r *running) {
 	if !errors.Is(r.err, errMachineDown) {
 		w.t.Fatalf("the agent ended with %v", r.err)
 	}
+	w.boot()
+}
+
+// boot is the machine up again, after a reboot or a loss of power.
+func (w *world) boot() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.boots++
-	w.prepared = false
+	if n := len(w.methods); w.accident || n > 0 && w.methods[n-1] == locksmith.MethodSoftReboot {
+		w.soft++
+	} else {
+		w.boots, w.soft = w.boots+1, 0
+	}
+	w.prepared, w.verified = false, false
 	w.note("booted")
 }
 
@@ -363,11 +508,13 @@ func (w *world) useLock(answer bool) func(context.Context) (bool, error) {
 // unlockedMachine reboots without asking the lock.
 type unlockedMachine struct{ *world }
 
-func (u *unlockedMachine) Reboot(context.Context, locksmith.Method) error {
+func (u *unlockedMachine) Reboot(ctx context.Context, method locksmith.Method) error {
+	if err := u.do(ctx, "rebooted unlocked"); err != nil {
+		return err
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.note("rebooted unlocked")
-	u.need = Need{}
+	u.need, u.methods = Need{}, append(u.methods, method)
 	u.died(errMachineDown)
 	return nil
 }

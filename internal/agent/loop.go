@@ -14,6 +14,10 @@ import (
 	"github.com/locksmith-reboot/locksmith"
 )
 
+// longestSleep is after how long the loop looks at the clock in any case while it
+// waits for an instant: the clock may have been set, or the machine suspended.
+const longestSleep = 10 * time.Minute
+
 // Agent is the loop around step: it feeds it events and carries out effects, one
 // at a time.
 type Agent struct {
@@ -43,6 +47,10 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if !cfg.Booted.IsZero() { // by a clock that nobody sets
+		now := time.Now()
+		cfg.Booted = now.Add(cfg.Booted.Sub(now))
+	}
 	a := &Agent{cfg: cfg, log: cfg.Log.With("machine", cfg.MachineID), events: make(chan event)}
 	l := &loop{Agent: a, rules: a.rules(), state: start(time.Now(), cfg.Memory)}
 	a.status = l.describe()
@@ -63,6 +71,7 @@ func (a *Agent) Status() Status {
 			s.Conditions[i] = window
 		}
 	}
+	s.Pauses = state{pauses: s.Pauses}.paused(time.Now())
 	s.setWindow(a.cfg.Window, time.Now())
 	return s
 }
@@ -104,6 +113,7 @@ type loop struct {
 	endWait      context.CancelCauseFunc // of the wait in the queue
 	endSessions  context.CancelFunc      // of following log-ins; nil: not followed
 	endPauses    context.CancelFunc      // of following pauses; nil: not followed
+	followers    int                     // of pauses, so far
 	wake         *time.Timer
 	reportedWait string // what the wait in the queue reports, "" if all is well
 	coordinator  string // as last published
@@ -114,6 +124,13 @@ type evReport struct{ text string }
 
 // evAnswer is a trigger's answer.
 type evAnswer struct{ need Need }
+
+// evFollowed is what a follower of pauses reports. One that has been ended since
+// would bring back pauses that are over.
+type evFollowed struct {
+	follower int
+	evPauses
+}
 
 func (l *loop) run() error {
 	l.state = start(time.Now(), l.cfg.Memory)
@@ -148,6 +165,10 @@ func (l *loop) handle(ev event) {
 	case evAnswer:
 		l.noteAnswer(e.need)
 		ev = l.combine()
+	case evFollowed:
+		if ev = e.evPauses; e.follower != l.followers || l.endPauses == nil {
+			ev = evTick{}
+		}
 	}
 	before := l.state
 	now := time.Now()
@@ -165,7 +186,7 @@ func (l *loop) handle(ev event) {
 	}
 	l.wake.Stop()
 	if at := l.state.wakeAt; !at.IsZero() {
-		l.wake.Reset(time.Until(at))
+		l.wake.Reset(min(time.Until(at), longestSleep))
 	}
 }
 
@@ -207,27 +228,44 @@ func (l *loop) followSessions() {
 	}
 }
 
-// followPauses is told of pauses while a reboot is needed: an idle machine costs
-// the store nothing.
+// followPauses is told of pauses while they matter.
 func (l *loop) followPauses() {
-	follow := l.state.useLock && l.state.needed && l.state.phase != locksmith.PhaseRecovering
+	follow := l.state.followsPauses()
 	switch {
 	case follow && l.endPauses == nil:
 		ctx, cancel := context.WithCancel(l.ctx)
 		l.endPauses = cancel
+		l.followers++
+		follower := l.followers
 		l.wg.Go(func() {
-			err := l.cfg.Lock.FollowPauses(ctx, l.cfg.MachineID, l.cfg.Groups, func(p []locksmith.Pause) {
-				if ctx.Err() == nil {
-					l.post(evPauses{p})
-				}
-			})
-			if err != nil && ctx.Err() == nil {
-				l.log.Warn("pauses are not followed", "error", err)
-			}
+			l.watchPauses(ctx, func(ev evPauses) { l.post(evFollowed{follower, ev}) })
 		})
 	case !follow && l.endPauses != nil:
 		l.endPauses()
 		l.endPauses = nil
+	}
+}
+
+// watchPauses follows pauses until ctx ends. Whatever else makes that return, a
+// pause that is over must not keep the machine waiting, so what was heard is
+// forgotten, and it is started again.
+func (l *loop) watchPauses(ctx context.Context, report func(evPauses)) {
+	said := ""
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := l.cfg.Lock.FollowPauses(ctx, l.cfg.MachineID, l.cfg.Groups, func(p []locksmith.Pause) { report(evPauses{pauses: p}) })
+		if ctx.Err() != nil {
+			return
+		}
+		if text := fmt.Sprint(err); text != said {
+			said = text
+			l.log.Warn("pauses are not followed", "error", err)
+		}
+		report(evPauses{unknown: true})
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
 	}
 }
 
@@ -239,7 +277,9 @@ func (l *loop) tellCoordinator() {
 	state := CoordinatorRunning
 	switch l.state.phase {
 	case locksmith.PhaseRecovering:
-		state = CoordinatorStarting
+		if state = CoordinatorStarting; l.coordinator != "" { // it only looks into the store once more
+			state = l.coordinator
+		}
 	case locksmith.PhaseAcquired, locksmith.PhasePreparing, locksmith.PhaseNotifying:
 		state = CoordinatorPlanned
 	case locksmith.PhaseRebooting:
@@ -264,6 +304,10 @@ func (l *loop) carryOut(e effect) {
 	about := About{Phase: s.phase, Reason: s.reason, Outcome: s.outcome}
 	step := func(do func(Steps) func(context.Context, About) error) {
 		run(func(ctx context.Context) event {
+			if l.cfg.DryRun {
+				l.log.Info("dry run: would run a step", EventKey, EventDryRun, "step", e.kind)
+				return evDone{}
+			}
 			if l.cfg.Steps == nil {
 				return evDone{}
 			}
@@ -370,6 +414,6 @@ func (l *loop) reboot(ctx context.Context, method locksmith.Method) error {
 		l.log.Info("dry run: would reboot now", EventKey, EventDryRun, "method", method)
 		return nil
 	}
-	l.log.Info("asking for the reboot", "method", method)
+	l.log.Info("asking for the reboot", EventKey, EventRebooting, "method", method)
 	return l.cfg.Machine.Reboot(ctx, method)
 }

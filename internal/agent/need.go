@@ -41,20 +41,30 @@ func (r rules) answered(s state, ev evNeed, now time.Time) state {
 // judge remembers a reboot that was in vain, and forgets one once something else
 // is needed or nothing is.
 func (r rules) judge(s state, now time.Time) state {
-	stands := s.needed && subset(s.reasons, s.mem.InVain)
 	last := s.mem.Last
 	switch {
-	case stands:
-	case s.needed && !s.cured && last != nil && last.Outcome == rebooted && now.Before(last.Time.Add(inVainWithin)) && subset(s.reasons, last.Reasons):
+	case s.needed && s.inVain():
+	case s.needed && !s.cured && last != nil && last.Outcome == rebooted && now.Sub(last.Time).Abs() < inVainWithin && subset(s.reasons, last.Reasons):
 		s.mem.InVain, s.dirty = s.reasons, true
 	case s.needKnown && s.mem.InVain != nil:
-		s.mem.InVain, s.dirty = nil, true
+		// Beside a new reason an old one still stands, and counts again once the new
+		// one is gone.
+		left := slices.DeleteFunc(slices.Clone(s.mem.InVain), func(x string) bool { return !s.needed || !slices.Contains(s.reasons, x) })
+		if len(left) < len(s.mem.InVain) {
+			s.mem.InVain, s.dirty = slices.Clip(left), true
+		}
+		if len(left) == 0 {
+			s.mem.InVain = nil
+		}
 		if s.phase == locksmith.PhaseFailed {
 			s.retryAt = time.Time{} // perhaps that was all
 		}
 	}
 	return s
 }
+
+// inVain says whether a reboot is known not to cure what is needed now.
+func (s state) inVain() bool { return subset(s.reasons, s.mem.InVain) }
 
 // subset says whether there are some, and all of them are among others.
 func subset(some, others []string) bool {
@@ -80,7 +90,7 @@ func (r rules) way(s state) locksmith.Method {
 // breaker says why the machine must not reboot at this moment although everything
 // else allows it, and until when; zero: until something else is needed.
 func (r rules) breaker(s state, now time.Time) (why string, until time.Time) {
-	if subset(s.reasons, s.mem.InVain) {
+	if s.inVain() {
 		return "the last reboot did not cure this need; a reboot for another reason is not kept back " +
 			"(locksmithctl send-need-reboot -reason …)", time.Time{}
 	}
@@ -95,10 +105,14 @@ func (r rules) breaker(s state, now time.Time) (why string, until time.Time) {
 	return "", time.Time{}
 }
 
-// lastDay is those of times, oldest first, that are less than a day ago. Times in
-// the future, of a clock that was put back since, count.
+// lastDay is those of times that are less than a day ago, oldest first. A time in the
+// future, of a clock that was put back since, counts where it is near: a clock that
+// was years ahead must not keep the machine from rebooting for years.
 func lastDay(times []time.Time, now time.Time) []time.Time {
-	return slices.DeleteFunc(slices.Clone(times), func(t time.Time) bool { return !now.Before(t.Add(24 * time.Hour)) })
+	const day = 24 * time.Hour
+	recent := slices.DeleteFunc(slices.Clone(times), func(t time.Time) bool { return now.Sub(t).Abs() >= day })
+	slices.SortFunc(recent, time.Time.Compare)
+	return recent
 }
 
 // paused is the pauses that hold now.

@@ -124,7 +124,10 @@ type (
 		method, atLeast locksmith.Method
 		sure            []string // triggers whose last answer is no error
 	}
-	evPauses          struct{ pauses []locksmith.Pause }
+	evPauses struct {
+		pauses  []locksmith.Pause
+		unknown bool // they cannot be followed any more; the store still refuses what they forbid
+	}
 	evSessionsChanged struct{}
 	evFound           struct {
 		slots locksmith.Slots
@@ -150,8 +153,14 @@ type (
 	evDone struct{ err error } // of any other effect
 )
 
-// rebooted is the outcome of a cycle that went well.
-const rebooted = "rebooted"
+// The outcomes of a cycle that went well, and of a dry run that did.
+const (
+	rebooted = "rebooted"
+	ranDry   = aborted + dryRun
+
+	aborted = "aborted: " // and why
+	dryRun  = "dry run"
+)
 
 // errAbandoned is how a wait ends that was asked to.
 var errAbandoned = errors.New("the wait was abandoned")
@@ -162,6 +171,16 @@ var errWindowClosed = errors.New("the window is closed")
 func start(now time.Time, mem Memory) state {
 	return state{phase: locksmith.PhaseRecovering, since: now, mem: mem}
 }
+
+// remember has mem made durable. What changes while that goes on is dirty again.
+func (s state) remember() (state, effect) {
+	s.dirty = false
+	return s, effect{kind: effectRemember, memory: s.mem}
+}
+
+// followsPauses says whether pauses matter: an idle machine costs the store nothing,
+// and what it once heard of them may have changed since.
+func (s state) followsPauses() bool { return s.useLock && s.needed }
 
 // cycle is the reboot under way, to be changed and stored again: what mem points
 // to is shared with older states.

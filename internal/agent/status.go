@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"cmp"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -75,13 +77,14 @@ func (l *loop) report(before state, last, now Status) {
 	}
 	if was, is := len(last.Pauses), len(now.Pauses); is > 0 && was == 0 {
 		l.log.Info("paused", EventKey, EventPaused, "pause", (&locksmith.PausedError{Pauses: now.Pauses}).Error())
-	} else if is == 0 && was > 0 {
+	} else if is == 0 && was > 0 && s.heard {
 		l.log.Info("no pause holds any more", EventKey, EventResumed)
 	}
-	if s.phase != before.phase {
-		l.reportPhase(before, now)
+	events := happened(before, s)
+	for _, event := range events {
+		l.reportCycle(event, before, now)
 	}
-	if now.Waiting == "" || now.Waiting == last.Waiting {
+	if now.Waiting == "" || now.Waiting == last.Waiting || slices.Contains(events, EventFailed) {
 		return
 	}
 	event := EventWaiting
@@ -90,36 +93,52 @@ func (l *loop) report(before state, last, now Status) {
 		event = EventFailed
 	case s.tripped != "":
 		event = EventBreaker
-	case len(s.vetoes) > 0:
+	case len(s.vetoes) > 0 && s.outcome != rebooted:
 		event = EventBlocked
 	}
 	l.log.Info("waiting", EventKey, event, "phase", now.Phase, "status", now.Waiting)
 }
 
-func (l *loop) reportPhase(before state, now Status) {
-	s := l.state
-	event, attrs := EventPhase, []any{"phase", s.phase, "from", before.phase}
-	switch {
-	case s.phase == locksmith.PhaseFailed:
-		event = EventFailed
-	case s.phase == locksmith.PhaseVerifying && before.phase == locksmith.PhaseRecovering:
-		event = EventReturned
-	case s.phase == locksmith.PhaseRebooting:
-		event, attrs = EventRebooting, append(attrs, "method", now.Method)
-	case s.held && before.phase == locksmith.PhaseQueued:
-		event = EventGranted
-	case s.phase == locksmith.PhaseIdle && before.held:
-		event = EventReleased
-	case s.phase == locksmith.PhaseRestoring && s.outcome != rebooted:
-		event = EventAborted
+// happened is the events of a machine's cycle that lie between two states. One step
+// may go through several phases.
+func happened(before, s state) []string {
+	var events []string
+	for _, e := range []struct {
+		event string
+		is    bool
+	}{
+		{EventGranted, s.held && !before.held && before.phase == locksmith.PhaseQueued},
+		{EventReturned, s.outcome == rebooted && before.outcome != rebooted},
+		{EventAborted, s.outcome != "" && s.outcome != rebooted && s.outcome != before.outcome},
+		{EventFailed, s.phase == locksmith.PhaseFailed && before.phase != locksmith.PhaseFailed},
+		{EventReleased, !s.held && before.held && before.phase == locksmith.PhaseReleasing},
+	} {
+		if e.is {
+			events = append(events, e.event)
+		}
 	}
+	if len(events) == 0 && s.phase != before.phase {
+		events = append(events, EventPhase)
+	}
+	return events
+}
+
+func (l *loop) reportCycle(event string, before state, now Status) {
+	s, level := l.state, slog.LevelInfo
+	attrs := []any{EventKey, event, "phase", s.phase, "from", before.phase}
 	if now.Needed {
 		attrs = append(attrs, "reason", now.Reason)
 	}
-	if outcome := s.outcome; outcome != "" {
+	if outcome := cmp.Or(s.outcome, before.outcome); outcome != "" {
 		attrs = append(attrs, "outcome", outcome)
 	}
-	l.log.Info("phase", append(attrs, EventKey, event)...)
+	switch {
+	case event == EventFailed:
+		attrs = append(attrs, "status", now.Waiting)
+	case event == EventPhase && s.phase == locksmith.PhaseRecovering, event == EventPhase && before.phase == locksmith.PhaseRecovering:
+		level = slog.LevelDebug // every minute, where best-effort finds no etcd
+	}
+	l.log.Log(l.ctx, level, "phase", attrs...)
 }
 
 // describe is the state as the agent shows it.

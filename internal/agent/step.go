@@ -52,6 +52,9 @@ func (r rules) step(s state, ev event, now time.Time) (state, []effect) {
 	if !s.doubt.IsZero() && !now.Before(s.doubt.Add(needWait)) {
 		s.needed, s.needKnown, s.doubt = false, false, time.Time{}
 	}
+	if !s.followsPauses() {
+		s.pauses, s.heard = nil, false
+	}
 	var effects []effect
 	for {
 		before := s.phase
@@ -80,7 +83,10 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 	case evNeed:
 		return r.answered(s, ev, now)
 	case evPauses:
-		s.pauses, s.heard = ev.pauses, true
+		s.pauses, s.heard = ev.pauses, !ev.unknown
+		if s.phase == locksmith.PhaseWindow && s.refusals > 0 { // perhaps because of one that is over
+			s.refusals, s.retryAt = 0, time.Time{}
+		}
 	case evSessionsChanged:
 		s.listed = false
 	case evFound:
@@ -128,7 +134,10 @@ func (r rules) found(s state, ev evFound, now time.Time) state {
 	}
 	s.recovered, s.failures, s.waiting = true, 0, ""
 	rec := ev.slots.Record
-	c := s.cycle()
+	c, method := s.cycle(), r.method // without a memory, what is configured is the best guess
+	if s.mem.Cycle != nil {
+		method = c.Method
+	}
 	if locksmith.KernelBoot(c.Boot) == locksmith.KernelBoot(rec.BootID) {
 		rec.BootID = c.Boot // written later, so it knows of soft reboots since the grant
 	}
@@ -144,7 +153,7 @@ func (r rules) found(s state, ev evFound, now time.Time) state {
 		return s
 	}
 	s.held, s.slots = true, ev.slots
-	if !r.another(rec.BootID, c.Method) {
+	if !r.another(rec.BootID, method) {
 		s = r.enter(s, locksmith.PhaseAcquired, now)
 		s.asked = rec.Phase == locksmith.PhaseRebooting
 		s.resumed, s.prepared = now, true // perhaps: restore does nothing where nothing was done
@@ -224,6 +233,7 @@ func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 	case isPaused:
 		return r.abort(s, now, paused.Error())
 	}
+	s.checked = false // that was before the wait
 	return r.retry(s, now, fmt.Sprintf("the slot cannot be confirmed: %v", ev.err))
 }
 
@@ -262,8 +272,7 @@ func (r rules) done(s state, err error, now time.Time) state {
 	case effectReboot:
 		switch {
 		case err == nil && r.dryRun:
-			s.asked = false
-			return r.abort(s, now, "dry run")
+			return r.abort(s, now, dryRun)
 		case err == nil:
 			s.accepted = now
 			return s
@@ -296,14 +305,16 @@ func (r rules) refused(s state, err error, now time.Time) state {
 		// Ours, of a grant that nobody heard of, or an administrator's: the
 		// record tells.
 		return r.enter(s, locksmith.PhaseRecovering, now)
-	case isPaused:
+	}
+	why := fmt.Sprintf("no slot: %v", err)
+	if isPaused {
 		// The machine follows the pauses itself; this is for the moment until it
 		// has heard of this one.
-		return r.retry(r.enter(s, locksmith.PhaseWindow, now), now, paused.Error())
+		why = paused.Error()
 	}
 	s = r.enter(s, locksmith.PhaseWindow, now)
 	s.failures, s.refusals = s.refusals, s.refusals+1
-	return r.retry(s, now, fmt.Sprintf("no slot: %v", err))
+	return r.retry(s, now, why)
 }
 
 // notRebooted counts a reboot call that came to nothing: it is made again, with
@@ -321,7 +332,7 @@ func (r rules) notRebooted(s state, now time.Time, why string) state {
 // abort gives up on a reboot that is under way: restore, release, later again.
 func (r rules) abort(s state, now time.Time, why string) state {
 	s = r.enter(s, locksmith.PhaseRestoring, now)
-	s.outcome = "aborted: " + why
+	s.outcome = aborted + why
 	return s
 }
 
@@ -353,12 +364,17 @@ func (r rules) retry(s state, now time.Time, why string) state {
 // retryWithin is retry with a longest pause of its own.
 func (r rules) retryWithin(s state, now time.Time, longest time.Duration, why string) state {
 	d := min(retryFirst<<min(s.failures, 10), longest)
-	if r.jitter != nil {
-		d = r.jitter(d)
-	}
 	s.failures++
-	s.waiting, s.retryAt = why, now.Add(d)
+	s.waiting, s.retryAt = why, now.Add(r.spread(d))
 	return s
+}
+
+// spread keeps the machines of a fleet from doing the same at the same time.
+func (r rules) spread(d time.Duration) time.Duration {
+	if r.jitter == nil {
+		return d
+	}
+	return r.jitter(d)
 }
 
 // sameGroups says whether what is held is what the configuration asks for.

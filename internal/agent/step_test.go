@@ -2,8 +2,6 @@ package agent
 
 import (
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -258,104 +256,4 @@ func TestTransitions(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Whatever happens in whatever order: the reboot effect comes only with the slots
-// held, confirmed and checked, inside the window, needed and prepared; restore runs
-// before release after a prepare; and the machine never gets stuck without
-// something to wait for.
-func TestStepKeepsItsGuarantees(t *testing.T) {
-	for seed := range uint64(3000) {
-		rnd := rand.New(rand.NewPCG(seed, 1))
-		r := testRules()
-		r.strategy = []locksmith.Strategy{locksmith.StrategyEtcdLock, locksmith.StrategyEtcdLock, locksmith.StrategyBestEffort, locksmith.StrategyReboot}[rnd.IntN(4)]
-		now := open.Add(time.Duration(rnd.IntN(7200)) * time.Second)
-		s := start(now, Memory{})
-		var ev event = evTick{}
-		prepared, asked := false, false
-		var trace []string
-		for range 60 {
-			var effects []effect
-			s, effects = r.step(s, ev, now)
-			trace = append(trace, fmt.Sprintf("%s %T%+v -> %s %v", now.Format("15:04:05"), ev, ev, s.phase, effects))
-			fail := func(format string, args ...any) {
-				t.Helper()
-				t.Fatalf("seed %d: %s\n%s", seed, fmt.Sprintf(format, args...), strings.Join(trace, "\n"))
-			}
-			for _, e := range effects {
-				switch e.kind {
-				case effectReboot:
-					if (s.useLock && (!s.held || !s.confirmed)) || !s.checked || !s.needed || !s.doubt.IsZero() || !prepared || r.closed(now) != nil {
-						fail("reboot in state %+v", s)
-					}
-					if !s.useLock && r.strategy == locksmith.StrategyEtcdLock {
-						fail("reboot without a lock")
-					}
-					asked = true
-				case effectPrepare:
-					prepared = true
-				case effectRestore:
-					prepared = false
-				case effectRelease:
-					if prepared {
-						fail("release before restore")
-					}
-					if asked {
-						fail("release although the machine may be going down")
-					}
-				case effectAcquire:
-					if s.held || r.closed(now) != nil || !s.needed {
-						fail("acquire in state %+v", s)
-					}
-				}
-			}
-			if s.op == none && s.wakeAt.IsZero() && s.phase != locksmith.PhaseIdle {
-				fail("stuck in %s", s.phase)
-			}
-			if s.op == none && !s.wakeAt.IsZero() && !s.wakeAt.After(now) {
-				fail("busy loop in %s", s.phase)
-			}
-			now = now.Add(time.Duration(rnd.IntN(240)) * time.Second)
-			ev = randomEvent(rnd, s, now)
-			switch e := ev.(type) {
-			case evGoingDown:
-				asked = asked && (e.yes || e.err != nil)
-			case evFound: // the world of random events knows no boots
-				// The intent to reboot is written after prepare is done.
-				asked, prepared = false, e.err == nil && e.slots.Record.Phase == locksmith.PhaseRebooting
-			}
-		}
-	}
-}
-
-func randomEvent(rnd *rand.Rand, s state, now time.Time) event {
-	yes, no := evNeed{known: true, needed: true, reason: "x", reasons: []string{"x"}}, evNeed{known: true}
-	err := []error{nil, nil, errBoom}[rnd.IntN(3)]
-	if rnd.IntN(4) == 0 {
-		return []event{evTick{}, yes, yes, no, evNeed{}, evSessionsChanged{}}[rnd.IntN(6)]
-	}
-	switch s.op {
-	case none:
-		return evTick{}
-	case effectFind:
-		slots := []locksmith.Slots{{}, {}, held(locksmith.ByAgent, "now", locksmith.PhaseRebooting), held(locksmith.ByAgent, "before", locksmith.PhaseRebooting), held(locksmith.ByLock, "now", locksmith.PhaseAcquired)}
-		return evFound{slots[rnd.IntN(len(slots))], err}
-	case effectDecide:
-		return evDecided{rnd.IntN(2) == 0, err}
-	case effectAcquire:
-		if rnd.IntN(3) == 0 {
-			return evDone{[]error{errBoom, errAbandoned, locksmith.ErrHolderExists}[rnd.IntN(3)]}
-		}
-		return evGranted{held(locksmith.ByAgent, "now", locksmith.PhaseAcquired)}
-	case effectSessions:
-		return evListed{[]Session{{ID: fmt.Sprint(rnd.IntN(3))}}[:rnd.IntN(2)], err}
-	case effectDown:
-		return evGoingDown{rnd.IntN(3) == 0, err}
-	case effectPublish, effectConfirm:
-		if rnd.IntN(5) == 0 {
-			err = locksmith.ErrSlotLost
-		}
-		return evAdvanced{s.slots, err}
-	}
-	return evDone{err}
 }
