@@ -87,12 +87,20 @@ func codeOf(err error) codes.Code {
 	return status.Code(err)
 }
 
+// refusal is why something is not done that was asked for, in words for people.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(format, args...)) }
+
 // isDomain says whether err is an outcome of ours and no failure of etcd's.
 func isDomain(err error) bool {
 	var full *locksmith.FullError
 	var unreadable *locksmith.UnreadableError
 	var paused *locksmith.PausedError
-	return errors.As(err, &full) || errors.As(err, &unreadable) || errors.As(err, &paused) || errors.Is(err, locksmith.ErrHolderExists) ||
+	var refused refusal
+	return errors.As(err, &full) || errors.As(err, &unreadable) || errors.As(err, &paused) || errors.As(err, &refused) || errors.Is(err, locksmith.ErrHolderExists) ||
 		errors.Is(err, locksmith.ErrNotHolder) || errors.Is(err, locksmith.ErrSlotLost) ||
 		errors.Is(err, locksmith.ErrNotPaused) || errors.Is(err, locksmith.ErrUnknownMachine)
 }

@@ -39,11 +39,17 @@ func calls(s *Store, g locksmith.Group, slots locksmith.Slots) map[string]func(c
 		"Release": func(ctx context.Context) error { return s.Release(ctx, slots, locksmith.Result{}) },
 		"Unlock":  func(ctx context.Context) error { return s.Unlock(ctx, g, "holder", locksmith.Result{}) },
 		"SetMax":  func(ctx context.Context) error { _, err := s.SetMax(ctx, g, 7, "test"); return err },
+		"Pause": func(ctx context.Context) error {
+			return s.Pause(ctx, locksmith.Pause{Scope: locksmith.PauseScope{Machine: "other"}, Reason: "test"})
+		},
+		"Pauses":   func(ctx context.Context) error { _, err := s.Pauses(ctx); return err },
+		"Machines": func(ctx context.Context) error { _, err := s.Machines(ctx); return err },
+		"Machine":  func(ctx context.Context) error { _, err := s.Machine(ctx, "holder"); return err },
 	}
 }
 
 // reads are those of them that change nothing.
-var reads = []string{"Semaphore", "Status", "Groups", "History", "Find"}
+var reads = []string{"Semaphore", "Status", "Groups", "History", "Find", "Pauses", "Machines", "Machine"}
 
 // together runs do for all calls at the same time.
 func together(all map[string]func(context.Context) error, do func(string, func(context.Context) error)) {

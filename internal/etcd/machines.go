@@ -107,11 +107,11 @@ func (s *Store) Forget(ctx context.Context, id string) error {
 			case err != nil:
 				return err
 			case m.Present:
-				return fmt.Errorf("machine %s is connected to etcd: stop its locksmithd first", id)
+				return refuse("machine %s is connected to etcd: stop its locksmithd first", id)
 			case m.Holds != nil:
-				return fmt.Errorf("machine %s holds a slot of group %s: unlock it first", id, locksmith.JoinGroups(m.Holds.Groups))
+				return refuse("machine %s holds a slot of group %s: unlock it first", id, locksmith.JoinGroups(m.Holds.Groups))
 			case len(m.Pauses) > 0:
-				return fmt.Errorf("machine %s is paused: resume it first", id)
+				return refuse("machine %s is paused: resume it first", id)
 			}
 			before := removed
 			sent, removed = true, true

@@ -253,9 +253,12 @@ func TestReplyLost(t *testing.T) {
 		must(direct.TryAcquire(t.Context(), request("a", g)))(t)
 		cutAfter("unlock", semaphoreKey(g), func() error { return s.Unlock(t.Context(), g, "a", locksmith.Result{}) })
 		cutAfter("acquire", semaphoreKey(g), func() (err error) { slots, err = s.Acquire(t.Context(), request("b", g), nil); return })
+		p := locksmith.Pause{Scope: ofGroup(g), Reason: "test"}
+		cutAfter("pause", policyKey(p.Scope), func() error { return s.Pause(t.Context(), p) })
+		cutAfter("resume", policyKey(p.Scope), func() error { return s.Resume(t.Context(), p.Scope, "test") })
 		checkGroup(t, direct, g, 1, 4)
 		h := must(direct.History(t.Context(), g, 100))(t)
-		if len(h) != 6 {
+		if len(h) != 8 {
 			t.Errorf("%d changes, want each once: %+v", len(h), h)
 		}
 	})
