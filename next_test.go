@@ -212,6 +212,26 @@ func TestWhere(t *testing.T) {
 	}
 }
 
+func TestLastSeen(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		seen  int64
+		holds *Holder
+		want  int64
+	}{
+		{"never", 0, nil, 0},
+		{"presence", 5, nil, 5},
+		{"older record", 5, &Holder{By: ByAgent, PhaseTime: 4}, 5},
+		{"newer record", 5, &Holder{By: ByAgent, PhaseTime: 6}, 6},
+		{"written by somebody else", 5, &Holder{By: ByReboot, PhaseTime: 6}, 5},
+	} {
+		m := MachineStatus{Presence: Presence{Seen: tt.seen}, Holds: tt.holds}
+		if got := m.LastSeen(); !got.Equal(When(tt.want)) {
+			t.Errorf("%s: %v, want %v", tt.name, got, When(tt.want))
+		}
+	}
+}
+
 func TestStale(t *testing.T) {
 	at := func(d time.Duration) int64 { return noon.Add(-d).Unix() }
 	for _, tt := range []struct {

@@ -24,6 +24,16 @@ func (m MachineStatus) Stale(now time.Time) bool {
 	return !m.Present && (m.Holds == nil || !m.Holds.Booting(now))
 }
 
+// LastSeen is when the machine last said anything, zero where nobody knows: in its
+// presence, or in the record that its agent wrote later.
+func (m MachineStatus) LastSeen() time.Time {
+	seen := m.Seen
+	if m.Holds != nil && m.Holds.By == ByAgent {
+		seen = max(seen, m.Holds.PhaseTime)
+	}
+	return When(seen)
+}
+
 // Where is the phase the machine is in, and since when in seconds since the epoch.
 // The holder record tells it where that is newer than the presence, as for a machine
 // that went down before it could say more. The phase is empty, and the time 0,
