@@ -91,7 +91,7 @@ func (s *screen) draw(state locksmith.GroupStatus, notice string) {
 	for _, fault := range state.Faults {
 		lines = append(lines, "inconsistent: "+oneLine(fault))
 	}
-	if rows := terminalRows(s.c.stdout); rows > 4 && len(lines) >= rows {
+	if rows, _ := terminalSize(s.c.stdout); rows > 4 && len(lines) >= rows {
 		hidden := len(lines) - (rows - 2)
 		lines = append(lines[:rows-2], fmt.Sprintf("… %d more lines", hidden))
 	}

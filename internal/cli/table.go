@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -58,20 +59,45 @@ func (t *table) add(cells ...cell) {
 	t.rows = append(t.rows, cells)
 }
 
-// String is the table, two spaces between columns and none at the end of a line.
-func (t *table) String() string {
+// fit cuts the fields of some columns, in that order, so that the table is not
+// wider than width. What then still is too wide stays so.
+func (t *table) fit(width int, columns ...int) {
+	const least = 6
+	widths := t.widths()
+	total := 2 * (len(widths) - 1)
+	for _, w := range widths {
+		total += w
+	}
+	for _, i := range columns {
+		keep := max(widths[i]-max(0, total-width), min(widths[i], max(least, utf8.RuneCountInString(t.rows[0][i].text))))
+		total -= widths[i] - keep
+		for _, row := range t.rows {
+			if r := []rune(row[i].text); len(r) > keep {
+				row[i].text = string(r[:keep-1]) + "…"
+			}
+		}
+	}
+}
+
+func (t *table) widths() []int {
 	widths := make([]int, len(t.rows[0]))
 	for _, row := range t.rows {
 		for i, c := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(c.text))
 		}
 	}
+	return widths
+}
+
+// String is the table, two spaces between columns and none at the end of a line.
+func (t *table) String() string {
+	widths := t.widths()
 	var b strings.Builder
 	for _, row := range t.rows {
 		for i, c := range row {
 			b.WriteString(painted(c, t.colours))
 			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c.text)+2))
+				b.WriteString(pad(c.text, widths[i]+2))
 			}
 		}
 		b.WriteByte('\n')
@@ -125,17 +151,80 @@ func isTerminal(w io.Writer) bool {
 	return err == nil
 }
 
-// terminalRows is how many lines w shows, 0 where nobody knows.
-func terminalRows(w io.Writer) int {
+// terminalSize is how many lines and columns w shows, 0 where nobody knows.
+func terminalSize(w io.Writer) (rows, columns int) {
 	f, ok := w.(*os.File)
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return int(size.Row)
+	return int(size.Row), int(size.Col)
+}
+
+// textWidth is where text for people is wrapped: at a terminal's edge, but not
+// where lines get too long to read, nor where nothing fits.
+func (a *app) textWidth() int {
+	if _, columns := terminalSize(a.stdout); columns > 0 {
+		return min(max(columns, 40), 120)
+	}
+	return 80
+}
+
+// wrap breaks text between words so that no line is wider than width. It starts in
+// column indent, and so do the lines that follow. A word that is too wide, as the
+// path of a file, stays whole.
+func wrap(text string, width, indent int) string {
+	var b strings.Builder
+	column := indent
+	for i, word := range words(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case column+1+n > width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
+}
+
+// unit is a word that belongs to the number before it: "12 min", "(3 h)".
+var unit = regexp.MustCompile(`^(s|min|h|d)[),.;:]*$`)
+
+// words splits text where it may be wrapped.
+func words(text string) []string {
+	var list []string
+	for _, word := range strings.Fields(text) {
+		last := len(list) - 1
+		if last >= 0 && unit.MatchString(word) && strings.ContainsAny(list[last][len(list[last])-1:], "0123456789") {
+			list[last] += " " + word
+		} else {
+			list = append(list, word)
+		}
+	}
+	return list
+}
+
+// pad is the spaces that make text width columns wide.
+func pad(text string, width int) string {
+	return strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
+}
+
+// short is the start of an id, enough to tell machines and boots apart by.
+func short(id string) string {
+	const shown = 8
+	if utf8.RuneCountInString(id) <= shown+1 {
+		return id
+	}
+	return string([]rune(id)[:shown]) + "…"
 }
 
 // colours says whether standard output gets colours: only a terminal that can
