@@ -57,8 +57,8 @@ func (a *app) root() *cli.Command {
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: a.completion,
 		Commands: []*cli.Command{
-			a.status(), a.watch(), a.lock(), a.unlock(), a.setMax(), a.groups(), a.history(),
-			a.withLock(), a.reboot(), a.sendNeedReboot(), a.help(),
+			a.status(), a.watch(), a.lock(), a.unlock(), a.setMax(), a.groups(), a.machines(), a.why(), a.history(),
+			a.pause(), a.resume(), a.pauses(), a.withLock(), a.reboot(), a.sendNeedReboot(), a.help(),
 		},
 	}
 	root.Action = func(_ context.Context, cmd *cli.Command) error {
@@ -152,6 +152,8 @@ type call struct {
 	*app
 	cmd  *cli.Command
 	args []string
+
+	groupGiven bool // -group is on the command line, not from the environment
 }
 
 // action wraps what a command does: it completes the options, refuses more than
@@ -161,7 +163,7 @@ func (a *app) action(maxArgs int, run func(context.Context, *call) error) cli.Ac
 		if cmd.Bool(options.Version) {
 			return a.printVersion()
 		}
-		c := &call{app: a, cmd: cmd, args: cmd.Args().Slice()}
+		c := &call{app: a, cmd: cmd, args: cmd.Args().Slice(), groupGiven: cmd.IsSet(options.Group)}
 		err := options.FromEnv(cmd.Root().Flags, a.prefix, a.deps.LookupEnv)
 		if err == nil && maxArgs >= 0 && len(c.args) > maxArgs {
 			err = options.Usagef("unexpected argument %q after %s", c.args[maxArgs], cmd.Name)

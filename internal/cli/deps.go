@@ -22,6 +22,9 @@ type Store interface {
 	WatchStatus(ctx context.Context, group locksmith.Group, changed func(locksmith.GroupStatus) error) error
 	Groups(ctx context.Context) ([]locksmith.GroupSummary, error)
 	History(ctx context.Context, group locksmith.Group, n int) ([]locksmith.HistoryEntry, error)
+	Machines(ctx context.Context) ([]locksmith.MachineStatus, error)
+	Machine(ctx context.Context, idOrHostnameOrPrefix string) (locksmith.MachineStatus, error)
+	Forget(ctx context.Context, id string) error
 	Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error)
 
 	TryAcquire(ctx context.Context, req locksmith.Request) (locksmith.Slots, error)
@@ -30,6 +33,9 @@ type Store interface {
 	Release(ctx context.Context, slots locksmith.Slots, result locksmith.Result) error
 	Unlock(ctx context.Context, group locksmith.Group, machine string, result locksmith.Result) error
 	SetMax(ctx context.Context, group locksmith.Group, n int, actor string) (old int, err error)
+	Pause(ctx context.Context, p locksmith.Pause) error
+	Resume(ctx context.Context, scope locksmith.PauseScope, actor string) error
+	Pauses(ctx context.Context) ([]locksmith.Pause, error)
 	Close() error
 }
 
@@ -37,6 +43,7 @@ type Store interface {
 type Daemon interface {
 	NeedReboot(ctx context.Context, reason string) error
 	CancelReboot(ctx context.Context) error
+	Why(ctx context.Context) (locksmith.Why, error)
 }
 
 // Deps is what the commands need from outside.
@@ -92,9 +99,12 @@ func (d Deps) hostname() string {
 	return name
 }
 
-// actor is who runs the command, for the history. Behind sudo that is the person,
-// not root.
-func (d Deps) actor() string {
+// actor is who runs the command, for the history.
+func (d Deps) actor() string { return fmt.Sprintf("locksmithctl (%s)", d.person()) }
+
+// person is who runs the command, and where: "alice@jump-1". Behind sudo that is
+// the person, not root.
+func (d Deps) person() string {
 	name, _ := d.LookupEnv("SUDO_USER")
 	if name == "" {
 		if u, err := user.Current(); err == nil {
@@ -103,7 +113,7 @@ func (d Deps) actor() string {
 			name = fmt.Sprintf("uid %d", os.Getuid())
 		}
 	}
-	return fmt.Sprintf("locksmithctl (%s@%s)", name, d.hostname())
+	return name + "@" + d.hostname()
 }
 
 // readLine is the text of a one-line file of the system's.

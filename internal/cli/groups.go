@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v3"
 
@@ -34,9 +35,11 @@ func runGroups(ctx context.Context, c *call) error {
 	if err != nil {
 		return fail("listing groups", err)
 	}
-	text := c.groupsTable(groups)
+	text := ""
 	if json {
 		text, err = groupsJSON(groups)
+	} else if text, err = c.groupPauses(ctx, store, groups); err == nil {
+		text += c.groupsTable(groups)
 	}
 	if err != nil {
 		return fail("listing groups", err)
@@ -47,18 +50,42 @@ func runGroups(ctx context.Context, c *call) error {
 	return c.groupErrors(groups)
 }
 
+// groupPauses are lines to go above the table. Pauses of machines are no group's.
+func (c *call) groupPauses(ctx context.Context, store Store, groups []locksmith.GroupSummary) (string, error) {
+	if !slices.ContainsFunc(groups, func(g locksmith.GroupSummary) bool { return g.Paused }) {
+		return "", nil
+	}
+	pauses, err := store.Pauses(ctx)
+	pauses = slices.DeleteFunc(pauses, func(p locksmith.Pause) bool { return p.Scope.Machine != "" })
+	text := ""
+	for _, p := range pauses {
+		text += c.pauseLine(p)
+	}
+	if text != "" {
+		text += "\n"
+	}
+	return text, err
+}
+
+// defaultName is how lists name the group without a name.
+const defaultName = "(default)"
+
 func (c *call) groupsTable(groups []locksmith.GroupSummary) string {
-	t := newTable(c.colours(), "GROUP", "MAX", "HELD", "WAITING")
+	t := newTable(c.colours(), "GROUP", "MAX", "HELD", "WAITING", "PAUSED")
 	for _, g := range groups {
 		name := string(g.Group)
 		if name == "" {
-			name = "(default)"
+			name = defaultName
+		}
+		paused := cell{}
+		if g.Paused {
+			paused = cell{"yes", yellow}
 		}
 		if g.Err != nil {
-			t.add(cell{name, red}, cell{}, cell{}, cell{text: fmt.Sprint(g.Waiting)})
+			t.add(cell{name, red}, cell{}, cell{}, cell{text: fmt.Sprint(g.Waiting)}, paused)
 			continue
 		}
-		t.add(cell{text: name}, cell{text: fmt.Sprint(g.Max)}, cell{text: fmt.Sprint(g.Held)}, cell{text: fmt.Sprint(g.Waiting)})
+		t.add(cell{text: name}, cell{text: fmt.Sprint(g.Max)}, cell{text: fmt.Sprint(g.Held)}, cell{text: fmt.Sprint(g.Waiting)}, paused)
 	}
 	return t.String()
 }
@@ -66,7 +93,7 @@ func (c *call) groupsTable(groups []locksmith.GroupSummary) string {
 func groupsJSON(groups []locksmith.GroupSummary) (string, error) {
 	docs := []groupDoc{}
 	for _, g := range groups {
-		d := groupDoc{Group: string(g.Group), Max: g.Max, Held: g.Held, Waiting: g.Waiting}
+		d := groupDoc{Group: string(g.Group), Max: g.Max, Held: g.Held, Waiting: g.Waiting, Paused: g.Paused}
 		if g.Err != nil {
 			d.Error = g.Err.Error()
 		}

@@ -14,6 +14,7 @@ import (
 
 type statusDoc struct {
 	Group     string      `json:"group"`
+	Pauses    []pauseDoc  `json:"pauses,omitempty"` // of this group and of all groups; only in the long form
 	Available int         `json:"available"`
 	Max       int         `json:"max"`
 	Holders   []holderDoc `json:"holders"`
@@ -30,6 +31,8 @@ type holderDoc struct {
 	Since        string   `json:"since,omitempty"`
 	HeldSeconds  *float64 `json:"heldSeconds,omitempty"`
 	AgentPresent *bool    `json:"agentPresent,omitempty"` // only in the long form
+	Stale        *bool    `json:"stale,omitempty"`        // silent, and should not be; only in the long form
+	Seen         string   `json:"seen,omitempty"`         // when its agent was last, where it is not present now
 	By           string   `json:"by,omitempty"`
 	Reason       string   `json:"reason,omitempty"`
 	Groups       []string `json:"groups,omitempty"`
@@ -53,6 +56,7 @@ type groupDoc struct {
 	Max     int    `json:"max"`
 	Held    int    `json:"held"`
 	Waiting int    `json:"waiting"`
+	Paused  bool   `json:"paused"`
 	Error   string `json:"error,omitempty"` // the numbers are unknown
 }
 
@@ -67,6 +71,59 @@ type historyDoc struct {
 	Outcome     string   `json:"outcome,omitempty"`
 }
 
+type machineDoc struct {
+	MachineID   string     `json:"machineID"`
+	Hostname    string     `json:"hostname,omitempty"`
+	Groups      []string   `json:"groups"`
+	Strategy    string     `json:"strategy,omitempty"`
+	Phase       string     `json:"phase,omitempty"`
+	PhaseSince  string     `json:"phaseSince,omitempty"`
+	NeededSince string     `json:"neededSince,omitempty"` // missing: no reboot is needed
+	Reason      string     `json:"reason,omitempty"`
+	Waiting     string     `json:"waiting,omitempty"` // what the phase waits for, or what went wrong
+	HeldSince   string     `json:"heldSince,omitempty"`
+	HeldBy      string     `json:"heldBy,omitempty"`
+	BootID      string     `json:"bootID,omitempty"`
+	OS          string     `json:"os,omitempty"`
+	Kernel      string     `json:"kernel,omitempty"`
+	Version     string     `json:"version,omitempty"` // of its locksmithd
+	DryRun      bool       `json:"dryRun,omitempty"`
+	LastReboot  string     `json:"lastReboot,omitempty"`
+	LastOutcome string     `json:"lastOutcome,omitempty"`
+	Present     bool       `json:"present"` // its agent is connected to etcd
+	Stale       bool       `json:"stale"`   // it is silent, and should not be
+	Seen        string     `json:"seen,omitempty"`
+	Pauses      []pauseDoc `json:"pauses,omitempty"` // of this machine alone
+}
+
+type pauseDoc struct {
+	Scope     string  `json:"scope"`               // all, group or machine
+	Group     *string `json:"group,omitempty"`     // where scope is group
+	MachineID string  `json:"machineID,omitempty"` // where scope is machine
+	By        string  `json:"by,omitempty"`
+	Since     string  `json:"since,omitempty"`
+	Until     string  `json:"until,omitempty"` // missing: until somebody resumes it
+	Reason    string  `json:"reason,omitempty"`
+}
+
+func pauseDocs(pauses []locksmith.Pause) []pauseDoc {
+	var docs []pauseDoc
+	for _, p := range pauses {
+		d := pauseDoc{Scope: "group", By: p.By, Since: stamp(p.At), Until: stamp(p.Until), Reason: p.Reason}
+		switch {
+		case p.Scope.All:
+			d.Scope = "all"
+		case p.Scope.Machine != "":
+			d.Scope, d.MachineID = "machine", p.Scope.Machine
+		default:
+			g := string(p.Scope.Group)
+			d.Group = &g
+		}
+		docs = append(docs, d)
+	}
+	return docs
+}
+
 func (c *call) statusJSON(s locksmith.GroupStatus, long, indent bool) (string, error) {
 	now := c.deps.Now()
 	doc := statusDoc{Group: string(s.Group), Available: s.Sem.Semaphore, Max: s.Sem.Max,
@@ -76,12 +133,16 @@ func (c *call) statusJSON(s locksmith.GroupStatus, long, indent bool) (string, e
 			Groups: names(h.Groups), BootID: h.BootID, PhaseSince: stamp(h.PhaseTime), Since: stamp(h.StartTime),
 			HeldSeconds: secondsSince(h.StartTime, now)}
 		if long {
-			d.AgentPresent = &h.Present
+			stale := h.Stale(now)
+			d.AgentPresent, d.Stale = &h.Present, &stale
+			if !h.Seen.IsZero() {
+				d.Seen = stamp(h.Seen.Unix())
+			}
 		}
 		doc.Holders = append(doc.Holders, d)
 	}
 	if long {
-		doc.Queue = []waiterDoc{}
+		doc.Pauses, doc.Queue = pauseDocs(s.Pauses), []waiterDoc{}
 	}
 	for i, w := range s.Queue {
 		doc.Queue = append(doc.Queue, waiterDoc{Position: i + 1, Priority: w.Priority, MachineID: w.MachineID,

@@ -17,7 +17,8 @@ func (a *app) lock() *cli.Command {
 		Usage:     "take a slot for a machine, until somebody unlocks it",
 		ArgsUsage: "[MACHINE-ID]",
 		Description: `The machine is this one unless named. Without -wait it fails where no slot is
-free. With -wait it queues; an interrupt leaves the queue (exit status 130).`,
+free. With -wait it queues; an interrupt leaves the queue (exit status 130). A
+pause does not hold it up: it is no reboot.`,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "wait", Usage: "wait in the queue for a slot"},
 		}, requestFlags()...),

@@ -16,9 +16,9 @@ func (a *app) reboot() *cli.Command {
 		Name:  "reboot",
 		Usage: "take a slot for this machine, then reboot it",
 		Description: `Needs root. Without -wait it fails where no slot is free. Windows do not count: this
-is an administrator's decision. After the reboot locksmithd gives the slot back once the
-machine passed its checks. Where the machine held a slot through lock already, that one
-serves, and stays held.`,
+is an administrator's decision. A pause does count. After the reboot locksmithd gives
+the slot back once the machine passed its checks. Where the machine held a slot
+through lock already, that one serves, and stays held.`,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "wait", Usage: "wait in the queue for a slot"},
 		}, requestFlags()...),
@@ -47,7 +47,7 @@ func runReboot(ctx context.Context, c *call) error {
 		if taken {
 			err = c.undo(ctx, store, slots, req, err)
 		}
-		return fail("rebooting", err)
+		return fail("rebooting", c.pausedError(err))
 	}
 	return nil
 }
@@ -81,6 +81,9 @@ func (c *call) rebootSlots(ctx context.Context, store Store, req locksmith.Reque
 		if findErr == nil && len(held.Groups) == len(req.Groups) && administrators(held.Record) {
 			return held, false, nil
 		}
+	}
+	if _, paused := errors.AsType[*locksmith.PausedError](err); paused {
+		return slots, false, fail("rebooting", c.pausedError(err))
 	}
 	return slots, err == nil, c.lockError(req, err)
 }

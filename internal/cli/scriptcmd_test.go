@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 	"github.com/locksmith-reboot/locksmith/internal/control"
 	"github.com/locksmith-reboot/locksmith/internal/etcdtest"
@@ -154,21 +156,26 @@ var (
 	times   = regexp.MustCompile(`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\dZ?`)
 	ages    = regexp.MustCompile(`(?m)  (\d+d\d+h|\d+h\d+m|(\d+m)?\d+s)( +|$)`)
 	seconds = regexp.MustCompile(`("(held|waited)Seconds": )[\d.]+`)
+	spans   = regexp.MustCompile(`\b\d+ (s|min|h|d)( \d+ (h|min))?\b`)
+	clocks  = regexp.MustCompile(`\b((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?\d\d:\d\d\b`)
 	gaps    = regexp.MustCompile(`(?m)(\S)  +`)
 )
 
-// cmdTimeless copies a file with TIME, AGE and N in the place of what differs
-// from run to run, and two spaces between columns.
+// cmdTimeless copies a file with TIME, AGE, SPAN, CLOCK and N in the place of what
+// differs from run to run, and two spaces between columns.
 func cmdTimeless(ts *testscript.TestScript, _ bool, args []string) {
 	text := times.ReplaceAllString(ts.ReadFile(args[0]), "TIME")
 	text = ages.ReplaceAllString(text, "  AGE$3")
+	text = spans.ReplaceAllString(text, "SPAN")
+	text = clocks.ReplaceAllString(text, "CLOCK")
 	text = seconds.ReplaceAllString(text, "${1}N")
 	text = gaps.ReplaceAllString(text, "$1  ")
 	check(ts, os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
 }
 
 // cmdDaemon answers on the control socket of the script's machine, as root's
-// locksmithd would, and notes requests in a file.
+// locksmithd would, and notes requests in a file. A second file is its answer to
+// why, in JSON.
 func cmdDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := control.Listen(ts.MkAbs("locksmithd.sock"))
 	check(ts, err)
@@ -179,6 +186,11 @@ func cmdDaemon(ts *testscript.TestScript, _ bool, args []string) {
 		Status:  func() agent.Status { return agent.Status{} },
 		Request: func(reason string) error { return note("requested: " + reason) },
 		Cancel:  func() error { return note("cancelled") },
+	}
+	if len(args) > 1 {
+		var why locksmith.Why
+		check(ts, json.Unmarshal([]byte(ts.ReadFile(args[1])), &why))
+		srv.Why = func(context.Context) locksmith.Why { return why }
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -17,9 +17,11 @@ func (a *app) status() *cli.Command {
 		Name:  "status",
 		Usage: "show how many slots are free, and who holds the others",
 		Description: `Without options the output is made for scripts and does not change.
--long adds who the holders are, whether their locksmithd is connected to etcd,
-and who waits. With -watch a pipe gets each new state after a line with the time
-(with -o json: one document a line), a terminal is redrawn; Ctrl-C ends it.`,
+-long adds what is paused, who the holders are, whether their locksmithd is
+connected to etcd, and who waits. A holder whose locksmithd is silent is stale;
+a machine that was asked to reboot has ten minutes for it. With -watch a pipe
+gets each new state after a line with the time (with -o json: one document a
+line), a terminal is redrawn; Ctrl-C ends it.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "long", Aliases: []string{"l"}, Usage: "show holders and waiting machines in full"},
 			outputFlag(),
@@ -124,8 +126,15 @@ func shortStatus(sem locksmith.Semaphore) string {
 
 func (c *call) longStatus(s locksmith.GroupStatus) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Group: %s\nAvailable: %d\nMax: %d\n", oneLine(s.Group.String()), s.Sem.Semaphore, s.Sem.Max)
+	fmt.Fprintf(&b, "Group: %s\n", oneLine(s.Group.String()))
+	for _, p := range s.Pauses {
+		b.WriteString(c.pauseLine(p))
+	}
+	fmt.Fprintf(&b, "Available: %d\nMax: %d\n", s.Sem.Semaphore, s.Sem.Max)
 	if text := c.holdersTable(s); text != "" {
+		b.WriteString("\n" + text)
+	}
+	if text := c.staleLines(s); text != "" {
 		b.WriteString("\n" + text)
 	}
 	if text := c.queueTable(s.Queue); text != "" {
@@ -134,62 +143,60 @@ func (c *call) longStatus(s locksmith.GroupStatus) string {
 	return b.String()
 }
 
+// pauseLine is "Group lb paused by alice@jump-1 until 18:00, 3 h 46 min left: moving racks".
+func (c *call) pauseLine(p locksmith.Pause) string {
+	text := oneLine(sentence(p.Scope.String()) + " " + pausedBy(p, c.deps.Now()))
+	return painted(cell{text, yellow}, c.colours()) + "\n"
+}
+
 func (c *call) holdersTable(s locksmith.GroupStatus) string {
+	if len(s.Holders) == 0 {
+		return ""
+	}
 	t := newTable(c.colours(), "MACHINE ID", "HOSTNAME", "PHASE", "SINCE", "HELD", "AGENT", "BY", "REASON")
 	now := c.deps.Now()
-	var gone []string
 	for _, h := range s.Holders {
 		since, held := "", ""
 		if h.StartTime > 0 {
 			since, held = clock(h.Since()), age(now.Sub(h.Since()))
 		}
-		agent := agentState(h)
-		if agent.text == agentGone && !onItsWay(h, now) {
-			gone = append(gone, h.MachineID)
+		t.add(cell{text: h.MachineID}, cell{text: h.Hostname}, phaseCell(h.Phase), cell{text: since}, cell{text: held},
+			agentState(h, now), cell{text: h.By}, cell{text: h.Reason})
+	}
+	return t.String()
+}
+
+// staleLines propose what to do about holders that may never give their slot back.
+func (c *call) staleLines(s locksmith.GroupStatus) string {
+	text, now := "", c.deps.Now()
+	for _, h := range s.Holders {
+		if h.Stale(now) {
+			text += fmt.Sprintf("%s is stale, %s: look at it. If it is gone for good: %s\n",
+				oneLine(h.Name()), notSeen(h, now), c.unlockCommand(s.Group, h.MachineID))
 		}
-		t.add(cell{text: h.MachineID}, cell{text: h.Hostname}, phase(h), cell{text: since}, cell{text: held},
-			agent, cell{text: h.By}, cell{text: h.Reason})
-	}
-	if len(t.rows) == 1 {
-		return ""
-	}
-	text := t.String()
-	if len(gone) > 0 {
-		text += "\n"
-	}
-	for _, id := range gone {
-		text += fmt.Sprintf("No word from %s: look at it. If it is down for good: %s\n",
-			oneLine(id), c.unlockCommand(s.Group, id))
 	}
 	return text
 }
 
-const agentGone = "gone"
-
 // agentState says whether the holder's locksmithd is connected to etcd. It need
 // not be for a slot that an administrator or a command holds.
-func agentState(h locksmith.HolderStatus) cell {
+func agentState(h locksmith.HolderStatus, now time.Time) cell {
 	switch {
 	case h.Present:
 		return cell{text: "up"}
+	case h.Stale(now) && !h.Seen.IsZero():
+		return cell{"stale " + age(now.Sub(h.Seen)), red}
+	case h.Stale(now):
+		return cell{"stale", red}
 	case h.Own():
-		return cell{agentGone, red}
+		return cell{"rebooting", yellow}
 	}
 	return cell{}
 }
 
-// bootTime is how long a machine may be silent after its reboot was asked for,
-// before it is worth a look. Servers with much memory take minutes to start.
-const bootTime = 10 * time.Minute
-
-// onItsWay says whether a silent holder may well be booting.
-func onItsWay(h locksmith.HolderStatus, now time.Time) bool {
-	return h.Phase == locksmith.PhaseRebooting && now.Sub(time.Unix(h.PhaseTime, 0)) < bootTime
-}
-
-func phase(h locksmith.HolderStatus) cell {
-	c := cell{text: string(h.Phase)}
-	switch h.Phase {
+func phaseCell(p locksmith.Phase) cell {
+	c := cell{text: string(p)}
+	switch p {
 	case locksmith.PhaseRebooting:
 		c.paint = yellow
 	case locksmith.PhaseFailed:

@@ -64,11 +64,11 @@ func TestAgentState(t *testing.T) {
 		present bool
 		want    string
 	}{
-		{locksmith.ByAgent, true, "up"}, {locksmith.ByAgent, false, "gone"}, {locksmith.ByReboot, false, "gone"},
-		{"", false, "gone"}, {locksmith.ByLock, false, ""}, {locksmith.ByLock, true, "up"}, {locksmith.ByWithLock, false, ""},
+		{locksmith.ByAgent, true, "up"}, {locksmith.ByAgent, false, "stale"}, {locksmith.ByReboot, false, "stale"},
+		{"", false, "stale"}, {locksmith.ByLock, false, ""}, {locksmith.ByLock, true, "up"}, {locksmith.ByWithLock, false, ""},
 	} {
 		h := locksmith.HolderStatus{Holder: locksmith.Holder{By: tt.by}, Present: tt.present}
-		if got := agentState(h).text; got != tt.want {
+		if got := agentState(h, time.Now()).text; got != tt.want {
 			t.Errorf("by %q, present %v: %q, want %q", tt.by, tt.present, got, tt.want)
 		}
 	}

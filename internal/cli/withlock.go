@@ -41,7 +41,8 @@ func (a *app) withLock() *cli.Command {
 		Description: `Waits in the queue for a slot of this machine, runs the command and exits with its
 exit status: 128+N where signal N killed it, 126 where it cannot be run, 127 where it
 does not exist. Signals go on to the command, and the slot is given back after it
-ended. Where locksmithctl itself is killed with SIGKILL the slot stays held.`,
+ended. Where locksmithctl itself is killed with SIGKILL the slot stays held. A pause
+does not hold it up: it is no reboot.`,
 		Flags:        requestFlags(),
 		StopOnNthArg: &first, // the command's own options are not ours
 		Action:       a.action(-1, runWithLock),
