@@ -97,10 +97,10 @@ type Command struct {
 // discards. NewCommand runs nothing.
 func NewCommand(spec CommandSpec, runner Runner, log *slog.Logger) (*Command, error) {
 	if err := spec.check(); err != nil {
-		return nil, fmt.Errorf("trigger: command %q: %w", spec.Name, err)
+		return nil, fmt.Errorf("command %q: %w", spec.Name, err)
 	}
 	if runner == nil {
-		return nil, fmt.Errorf("trigger: command %q: there is nothing to run it with", spec.Name)
+		return nil, fmt.Errorf("command %q: there is nothing to run it with", spec.Name)
 	}
 	if log == nil {
 		log = discard

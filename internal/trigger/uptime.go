@@ -74,13 +74,12 @@ func (u *Uptime) Watch(ctx context.Context, report func(agent.Need)) error {
 
 // spoken is d for people: "30 days", "36 hours".
 func spoken(d time.Duration) string {
-	const day = 24 * time.Hour
 	count, unit := d/time.Hour, "hour"
 	switch {
 	case d%time.Hour != 0:
 		return d.String()
-	case d%day == 0:
-		count, unit = d/day, "day"
+	case d%oneDay == 0:
+		count, unit = d/oneDay, "day"
 	}
 	if count == 1 {
 		return "1 " + unit
