@@ -131,7 +131,7 @@ func (r rules) releasing(s state, now time.Time) (state, effect) {
 	s.outcome, s.down, s.decided, s.resumed, s.notified = "", 0, false, time.Time{}, time.Time{}
 	s.verifyUntil, s.soakUntil, s.answerUntil, s.failure = time.Time{}, time.Time{}, time.Time{}, ""
 	s = r.enter(s, locksmith.PhaseIdle, now)
-	if s.needed && outcome != rebooted && outcome != ranDry {
+	if (s.needed || !s.needKnown) && outcome != rebooted && outcome != ranDry {
 		// A pause, or a machine that cannot reboot would take slot after slot.
 		s.retryAt = now.Add(afterAbort)
 		s.waiting = fmt.Sprintf("%s; next try at %s", outcome, s.retryAt.Format(time.TimeOnly))

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
@@ -99,6 +100,9 @@ func (r rules) recovering(s state, now time.Time) (state, effect) {
 }
 
 func (r rules) idle(s state, now time.Time) (state, effect) {
+	if !s.needed && s.needKnown && strings.HasPrefix(s.waiting, aborted) { // there is no next try
+		s.waiting, s.retryAt = "", time.Time{}
+	}
 	switch {
 	case s.dirty && r.remembers:
 		return s.remember()

@@ -34,6 +34,7 @@ type world struct {
 	changed    func()
 	told       []string
 	need       Need
+	after      Need // once the machine has rebooted
 	needSet    chan struct{}
 	failing    map[string]error         // what fails, by the name in the log
 	gates      map[string]chan struct{} // what blocks until closed or the context ends
@@ -254,7 +255,7 @@ func (w *world) Reboot(ctx context.Context, method locksmith.Method) error {
 		}
 	}
 	if !w.hang {
-		w.need = Need{}
+		w.need = w.after
 		w.methods = append(w.methods, method)
 		w.died(errMachineDown)
 	}
@@ -514,7 +515,7 @@ func (u *unlockedMachine) Reboot(ctx context.Context, method locksmith.Method) e
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.need, u.methods = Need{}, append(u.methods, method)
+	u.need, u.methods = u.after, append(u.methods, method)
 	u.died(errMachineDown)
 	return nil
 }
