@@ -61,6 +61,7 @@ var uses = map[string][]string{
 	"internal/etcdtest": {"internal/embedded"},
 	"internal/dbustest": {},
 	"internal/skip":     {},
+	"dist/hooks":        {},
 }
 
 // agentTypes are what adapters may use of internal/agent: what passes through its
