@@ -84,7 +84,7 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 		return r.answered(s, ev, now)
 	case evPauses:
 		s.pauses, s.heard = ev.pauses, !ev.unknown
-		if s.phase == locksmith.PhaseWindow && s.refusals > 0 { // perhaps because of one that is over
+		if s.heard && s.phase == locksmith.PhaseWindow && s.refusals > 0 { // perhaps because of one that is over
 			s.refusals, s.retryAt = 0, time.Time{}
 		}
 	case evSessionsChanged:
