@@ -10,7 +10,8 @@ import (
 // Kind is what was observed of a machine.
 type Kind string
 
-// A reboot is seen as Down, Off, Up; pulling the plug as Down, Off.
+// A reboot is seen as Down, Off, Up; a soft reboot, which ends no machine's process
+// 1, as Down, Up; pulling the plug as Down, Off.
 const (
 	Up   Kind = "up"   // its systemd has reached the bus and logind, just before locksmithd starts
 	Down Kind = "down" // its shutdown has begun, or its plug was pulled
@@ -25,8 +26,10 @@ type Event struct {
 	Time    time.Time // when the harness read it
 	Machine string    // its name
 	Kind    Kind
-	Boot    string // Up and Down: the boot id without dashes; "plug" where the plug was pulled
-	Status  string // Off: nspawn's exit status, "133" after a reboot
+	// Boot is of Up and Down the boot id without dashes; after soft reboots with
+	// "+" and their number; "plug" where the plug was pulled.
+	Boot   string
+	Status string // Off: nspawn's exit status, "133" after a reboot
 }
 
 func (e Event) String() string {
@@ -91,7 +94,7 @@ func last(events []Event, machine string) Kind {
 	return ""
 }
 
-// Boots counts how often machine came up, each with another boot id.
+// Boots counts how often machine came up, by a reboot of either kind.
 func Boots(events []Event, machine string) int {
 	boots := map[string]bool{}
 	for _, e := range events {

@@ -19,6 +19,9 @@ import (
 
 // Config is what a Fleet needs.
 type Config struct {
+	// Suite is what the machines run; empty: Bookworm.
+	Suite Suite
+
 	// Layers are directories laid over the base image, the topmost first, such
 	// as BuildRelease makes them. They are shared and only read.
 	Layers []string
@@ -57,7 +60,7 @@ func stateDir() string { return envOr("LOCKSMITH_MACHINES_DIR", "/var/tmp/locksm
 // NewFleet makes a fleet without machines. It removes first what killed runs
 // left behind. Close ends it.
 func NewFleet(ctx context.Context, cfg Config) (*Fleet, error) {
-	base, err := BaseImage(ctx)
+	base, err := BaseImage(ctx, cfg.Suite)
 	if err != nil {
 		return nil, err
 	}

@@ -10,14 +10,26 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
 
-// The recipe of the base image. Its hash is part of the cached image's name, so
-// a change here makes a new image.
+// Suite is the release of Debian that machines run.
+type Suite string
+
+// The suites. Each has a base image of its own, which is made for the first fleet
+// that asks for it.
+const (
+	Bookworm Suite = "bookworm" // systemd 252
+	Trixie   Suite = "trixie"   // systemd 257, which makes soft reboots and counts them
+)
+
+// The recipe of the base images, which with the suite's name is everything that goes
+// into one. Its hash is part of the cached image's name, so a change here makes a
+// new image.
 var (
-	debootstrapArgs = []string{"--variant=minbase", "--include=systemd,systemd-sysv,dbus,libpam-systemd", "bookworm"}
+	debootstrapArgs = []string{"--variant=minbase", "--include=systemd,systemd-sysv,dbus,libpam-systemd"}
 
 	// masked units do nothing for a test and cost time at each boot.
 	masked = []string{
@@ -44,20 +56,24 @@ var (
 	releaseUnits = []string{"update-engine.service", "locksmithd.service"}
 
 	// shutdownTargets start observe-shutdown.service.
-	shutdownTargets = []string{"reboot.target", "poweroff.target", "halt.target"}
+	shutdownTargets = []string{"reboot.target", "soft-reboot.target", "poweroff.target", "halt.target"}
 )
 
 //go:embed rootfs
 var rootfs embed.FS
 
-// BaseImage returns the directory of the base image, which it makes first where
-// it is not cached: that takes about a minute and fetches some 60 MB of Debian
-// packages, from DEBOOTSTRAP_MIRROR if set. The cache is the directory
-// LOCKSMITH_MACHINES_CACHE, or else /var/cache/locksmith-test. Runs at the same
-// time make it once.
-func BaseImage(ctx context.Context) (string, error) {
+// BaseImage returns the directory of the base image of suite (empty: Bookworm),
+// which it makes first where it is not cached: that takes about a minute and fetches
+// some 60 MB of Debian packages, from DEBOOTSTRAP_MIRROR if set. The cache is the
+// directory LOCKSMITH_MACHINES_CACHE, or else /var/cache/locksmith-test. Runs at the
+// same time make it once.
+func BaseImage(ctx context.Context, suite Suite) (string, error) {
+	if suite == "" {
+		suite = Bookworm
+	}
+	bootstrap := append(slices.Clone(debootstrapArgs), string(suite))
 	cache := envOr("LOCKSMITH_MACHINES_CACHE", "/var/cache/locksmith-test")
-	sum := sha256.Sum256(fmt.Append(nil, debootstrapArgs, masked, setup))
+	sum := sha256.Sum256(fmt.Append(nil, bootstrap, masked, setup))
 	image := filepath.Join(cache, fmt.Sprintf("base-%x", sum[:6]))
 	if _, err := os.Stat(image); err == nil {
 		return image, nil
@@ -85,19 +101,19 @@ func BaseImage(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := makeBase(ctx, dir); err != nil {
-		return "", errors.Join(fmt.Errorf("making the base image of the test machines: %w", err), os.RemoveAll(dir))
+	if err := makeBase(ctx, dir, bootstrap); err != nil {
+		return "", errors.Join(fmt.Errorf("making the base image of the test machines (%s): %w", suite, err), os.RemoveAll(dir))
 	}
 	return image, os.Rename(dir, image)
 }
 
 // makeBase fills dir. debootstrap mounts things below it, so it runs in a mount
 // namespace of its own: nothing stays mounted however it ends.
-func makeBase(ctx context.Context, dir string) error {
+func makeBase(ctx context.Context, dir string, bootstrap []string) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
-	args := append([]string{"--mount", "debootstrap"}, debootstrapArgs...)
+	args := append([]string{"--mount", "debootstrap"}, bootstrap...)
 	args = append(args, dir)
 	if mirror := os.Getenv("DEBOOTSTRAP_MIRROR"); mirror != "" {
 		args = append(args, mirror)
