@@ -3,12 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
@@ -17,11 +16,14 @@ import (
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 	"github.com/locksmith-reboot/locksmith/internal/bus"
+	"github.com/locksmith-reboot/locksmith/internal/command"
 	"github.com/locksmith-reboot/locksmith/internal/control"
 	"github.com/locksmith-reboot/locksmith/internal/coordinator"
-	"github.com/locksmith-reboot/locksmith/internal/envfile"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
+	"github.com/locksmith-reboot/locksmith/internal/journal"
 	"github.com/locksmith-reboot/locksmith/internal/login1"
+	"github.com/locksmith-reboot/locksmith/internal/memory"
+	"github.com/locksmith-reboot/locksmith/internal/metrics"
 	"github.com/locksmith-reboot/locksmith/internal/options"
 	"github.com/locksmith-reboot/locksmith/internal/systemd"
 	"github.com/locksmith-reboot/locksmith/internal/trigger"
@@ -30,7 +32,8 @@ import (
 // serve is the daemon: it runs until it is asked to stop, which is no error, or
 // cannot go on.
 func serve(ctx context.Context, s settings, h host, stderr io.Writer) error {
-	log := newLog(s, stderr)
+	log, closeLog := newLog(s, stderr)
+	defer closeLog()
 	if s.strategy == locksmith.StrategyOff {
 		log.Info("reboot strategy is off: this machine is not going to be rebooted, exiting")
 		newAnnouncer(log).notify(sdnotify.SdNotifyReady) // or the end would count as a failed start
@@ -42,71 +45,47 @@ func serve(ctx context.Context, s settings, h host, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	me.Groups = s.groups
+	me.Groups, me.Strategy = s.groups, s.strategy
 	log = log.With("group", locksmith.JoinGroups(s.groups), "boot_id", me.BootID)
 	d := &daemon{me: me, agentLog: log}
 	log = log.With("machine", me.MachineID)
 	d.log, d.notes = log, newAnnouncer(log)
 	defer d.close()
-	if err := d.assemble(s, h); err != nil {
+	if err := d.assemble(ctx, s, h); err != nil {
 		return err
 	}
-	log.Info("started", "version", options.BuildVersion(), "strategy", s.strategy, "window", windowText(s), "endpoints", s.etcd.Endpoints)
+	log.Info("started", agent.EventKey, agent.EventStarted, "version", options.BuildVersion(), "strategy", s.strategy,
+		"window", windowText(s), "endpoints", s.etcd.Endpoints, "triggers", d.picked, "hooks", d.runner.Describe(), "dry_run", s.dryRun)
 	err = d.run(ctx)
 	if errors.Is(err, errStopped) || errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		log.Info("stopped", "cause", context.Cause(ctx))
+		log.Info("stopped", agent.EventKey, agent.EventStopped, "cause", context.Cause(ctx))
 		return nil
 	}
 	return err
 }
 
-func newLog(s settings, w io.Writer) *slog.Logger {
+// newLog is the log in the format that was chosen, and what closes it.
+func newLog(s settings, w io.Writer) (log *slog.Logger, closeLog func()) {
 	opts := &slog.HandlerOptions{Level: slog.LevelInfo}
 	if s.debug {
 		opts.Level = slog.LevelDebug
 	}
-	if s.logJSON {
-		return slog.New(slog.NewJSONHandler(w, opts))
+	file, isFile := w.(*os.File)
+	switch {
+	case s.logFormat == "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), func() {}
+	case s.logFormat == "journal" || s.logFormat == logAuto && isFile && journal.Under(file):
+		h := journal.New(journal.Config{Level: opts.Level, Fallback: w})
+		return slog.New(h), func() { h.Close() } // at its end nothing more can be said
 	}
-	return slog.New(slog.NewTextHandler(w, opts))
+	return slog.New(slog.NewTextHandler(w, opts)), func() {}
 }
 
 func windowText(s settings) string {
-	if s.window == nil {
+	if s.windows == nil {
 		return "always"
 	}
-	return s.window.String()
-}
-
-// identify finds out which machine this is, and in which of its boots.
-func identify(h host) (locksmith.Presence, error) {
-	id, err := readLine(h.machineIDFile)
-	if err == nil {
-		err = locksmith.CheckMachineID(id)
-	}
-	// What systemd writes until the first boot is done, on every machine.
-	if err == nil && id == "uninitialized" {
-		err = errors.New("it is not initialized yet")
-	}
-	if err != nil {
-		return locksmith.Presence{}, fmt.Errorf("reading this machine's id from %s: %w", h.machineIDFile, err)
-	}
-	boot, err := readLine(h.bootIDFile)
-	if err == nil && boot == "" {
-		err = errors.New("it is empty")
-	}
-	if err != nil {
-		return locksmith.Presence{}, fmt.Errorf("reading the boot id from %s: %w", h.bootIDFile, err)
-	}
-	// These two are only shown to people, so the machine may lack them.
-	name, _ := h.hostname()
-	release, _ := envfile.Read(h.osRelease, func(key string) bool { return key == "PRETTY_NAME" })
-	return locksmith.Presence{MachineID: id, BootID: boot, Hostname: name, OS: release["PRETTY_NAME"], Started: time.Now().Unix()}, nil
-}
-
-func readLine(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	return strings.TrimSpace(string(text)), err
+	return s.windows.String()
 }
 
 // daemon is the parts of a running daemon.
@@ -115,19 +94,25 @@ type daemon struct {
 	log      *slog.Logger
 	agentLog *slog.Logger // without the machine, which the agent adds
 	notes    *announcer
+	picked   string // the triggers, for people
 
 	coordinator *coordinator.File
 	listener    *control.Listener
+	scrapes     net.Listener // of metrics over TCP; nil: not wanted
 	bus         *bus.Bus
+	systemd     *systemd.Manager
+	runner      *command.Runner
 	store       *etcd.Store // nil where no strategy needs it
 	useLock     func(context.Context) (bool, error)
 	agent       *agent.Agent
+	metrics     *metrics.Metrics
 	server      *control.Server
+	presences   chan locksmith.Presence // of size 1: only the newest is of interest
 }
 
 // assemble makes all parts. What can be refused is refused here; nothing waits
 // for etcd or the bus, which may come later.
-func (d *daemon) assemble(s settings, h host) (err error) {
+func (d *daemon) assemble(ctx context.Context, s settings, h host) (err error) {
 	// First of all: there must not be two who decide.
 	if d.coordinator, err = coordinator.Claim(s.coordinator, string(s.strategy), agent.CoordinatorStarting); err != nil {
 		return err
@@ -135,33 +120,108 @@ func (d *daemon) assemble(s settings, h host) (err error) {
 	if d.listener, err = control.Listen(s.control); err != nil {
 		return err
 	}
+	if s.metrics != "" {
+		if d.scrapes, err = metrics.Listen(s.metrics); err != nil {
+			return err
+		}
+	}
+	file, remembered, err := memory.Open(filepath.Join(s.stateDir, "memory.json"))
+	if err != nil {
+		return err
+	}
 	d.bus = bus.New(h.bus, d.log)
-	requests := trigger.NewControl(filepath.Join(filepath.Dir(s.control), "reboot-needed"), d.me.BootID)
-	cfg := agent.Config{
-		MachineID: d.me.MachineID, BootID: d.me.BootID, Hostname: d.me.Hostname,
-		Groups: s.groups, Strategy: s.strategy, Priority: s.priority,
-		Machine:     login1.New(d.bus),
-		Triggers:    []agent.Trigger{trigger.NewUpdateEngine(d.bus, d.log), requests},
-		Coordinator: d.coordinator,
-		LoginDelay:  s.loginDelay,
-		RebootGrace: s.rebootGrace,
-		OnChange:    d.notes.changed,
-		Log:         d.agentLog,
+	d.systemd = systemd.New(d.bus)
+	d.runner = command.New(s.hookRunner, d.log)
+	space, err := userspaceOf(ctx, d.me.BootID, d.systemd, remembered)
+	if err != nil {
+		return err
 	}
-	if s.window != nil { // a nil *Window in an interface would not be nil
-		cfg.Window = s.window
-	}
+	d.me.BootID = space.boot
 	if s.strategy != locksmith.StrategyReboot {
 		if err := d.openStore(s); err != nil {
 			return err
 		}
-		cfg.Lock, cfg.UseLock = d.store, d.useLock
 	}
+	return d.assembleAgent(ctx, s, h, file, remembered, space)
+}
+
+func (d *daemon) assembleAgent(ctx context.Context, s settings, h host, file *memory.File, remembered agent.Memory, space userspace) error {
+	requests := trigger.NewControl(filepath.Join(filepath.Dir(s.control), "reboot-needed"), d.me.BootID)
+	deps := trigger.Deps{Bus: d.bus, Runner: d.runner, Root: h.root, Log: d.log}
+	if space.soft {
+		deps.Since = space.began
+	}
+	triggers, err := trigger.Build(ctx, s.triggers, deps)
+	if err != nil {
+		return err
+	}
+	d.picked = triggers.Text
+	hooks, err := d.hooks(s)
+	if err != nil {
+		return err
+	}
+	machine := login1.New(d.bus)
+	cfg := agent.Config{
+		MachineID: d.me.MachineID, BootID: d.me.BootID, Hostname: d.me.Hostname,
+		Groups: s.groups, Strategy: s.strategy, Priority: s.priority,
+		Machine:     rebooter{machine, d.runner, s},
+		Triggers:    append(triggers.Triggers, requests),
+		Blockers:    d.blockers(s, h, machine, hooks),
+		Verifiers:   d.verifiers(s, hooks),
+		Coordinator: d.coordinator,
+		Method:      s.method,
+		RebootGrace: s.rebootGrace,
+		Proceed:     s.proceed, VerifyTimeout: s.verifyTimeout, VerifySoak: s.verifySoak,
+		CheckTimeout:     s.hookTotalTimeout + time.Minute, // the hooks have a limit of their own
+		MaxRebootsPerDay: s.maxPerDay, MinUptime: s.minUptime, Booted: space.began,
+		Memory: remembered, Remember: file.Save,
+		DryRun:   s.dryRun,
+		OnChange: d.changed,
+		Log:      d.agentLog,
+	}
+	if s.loginPolicy == loginDelay {
+		cfg.LoginDelay = s.loginDelay
+	}
+	shown := metrics.Config{Version: options.BuildVersion(), Machine: d.me.MachineID, Strategy: s.strategy, Groups: s.groups, Log: d.log}
+	if hooks != nil { // a nil pointer in an interface would not be nil
+		cfg.Steps = hooks
+	}
+	if s.windows != nil {
+		cfg.Window, shown.Window = s.windows, s.windows
+		cfg.Windows, cfg.DenyWindows = s.windows.Windows(), s.windows.DenyWindows()
+	}
+	if d.store != nil {
+		cfg.Lock, cfg.UseLock, shown.Etcd = d.store, d.useLock, d.etcdStats
+	}
+	d.metrics = metrics.New(shown)
+	d.presences = make(chan locksmith.Presence, 1)
 	if d.agent, err = agent.New(cfg); err != nil {
 		return err
 	}
-	d.server = &control.Server{Status: d.agent.Status, Request: requests.Request, Cancel: requests.Cancel, Log: d.log}
+	d.changed(d.agent.Status())
+	d.server = &control.Server{
+		Status: d.agent.Status, Request: requests.Request, Cancel: requests.Cancel,
+		Why: d.why, Metrics: d.metrics.Handler(), Log: d.log,
+	}
 	return nil
+}
+
+// changed is the agent's OnChange: it passes the status on to those who show it, and
+// waits for none of them.
+func (d *daemon) changed(s agent.Status) {
+	d.notes.changed(s)
+	d.metrics.Changed(s)
+	newest(d.presences, d.presence(s))
+}
+
+// newest puts v into a channel of size 1, in the place of what nobody has taken yet.
+// It has one caller at a time, so the place it makes is free when it fills it.
+func newest[T any](ch chan T, v T) {
+	select {
+	case <-ch:
+	default:
+	}
+	ch <- v
 }
 
 func (d *daemon) openStore(s settings) (err error) {
@@ -173,9 +233,14 @@ func (d *daemon) openStore(s settings) (err error) {
 	})
 	d.useLock = func(context.Context) (bool, error) { return true, nil }
 	if s.strategy == locksmith.StrategyBestEffort {
-		d.useLock = probe{s.etcd.EndpointSet, s.etcd.Endpoints, systemd.New(d.bus).AnyUnitActive}.useLock
+		d.useLock = probe{s.etcd.EndpointSet, s.etcd.Endpoints, d.systemd.AnyUnitActive}.useLock
 	}
 	return err
+}
+
+func (d *daemon) etcdStats() metrics.EtcdStats {
+	s := d.store.Stats()
+	return metrics.EtcdStats{Requests: s.Requests, Failures: s.Failures, Connected: s.Connected}
 }
 
 // run runs all parts until ctx ends or one of them fails; then all of them stop.
@@ -191,36 +256,17 @@ func (d *daemon) run(ctx context.Context) error {
 		}
 		return err
 	})
-	group.Go(func() error { return d.presence(ctx) })
+	group.Go(func() error { return d.keepPresence(ctx) })
+	if scrapes := d.scrapes; scrapes != nil {
+		d.scrapes = nil // likewise
+		group.Go(func() error { return d.metrics.Serve(ctx, scrapes) })
+	}
 	group.Go(func() error { return d.notes.run(ctx) })
 	group.Go(func() error { return d.notes.watchdog(ctx, func() { d.agent.Status() }) })
 	d.notes.notify(sdnotify.SdNotifyReady)
 	<-ctx.Done()
 	d.notes.notify(sdnotify.SdNotifyStopping)
 	return group.Wait()
-}
-
-// presence shows in etcd that this machine's agent lives. Where etcd may not even
-// exist, it waits until it does.
-func (d *daemon) presence(ctx context.Context) error {
-	if d.store == nil {
-		return nil
-	}
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
-	for {
-		use, err := d.useLock(ctx)
-		if use && err == nil {
-			latest := make(chan locksmith.Presence, 1)
-			latest <- d.me
-			return d.store.KeepPresence(ctx, latest)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
 }
 
 // close gives back what assemble took, as far as it came. Slots stay held.
@@ -234,6 +280,9 @@ func (d *daemon) close() {
 	}
 	if d.listener != nil {
 		errs = append(errs, d.listener.Close())
+	}
+	if d.scrapes != nil {
+		errs = append(errs, d.scrapes.Close())
 	}
 	if d.coordinator != nil {
 		errs = append(errs, d.coordinator.Close())

@@ -63,6 +63,11 @@ func newMachine(t *testing.T) *machine {
 				User, Seat string
 				Path       string
 			}{}}, nil
+		case "org.freedesktop.login1.Manager.ListInhibitors":
+			return []any{[]struct {
+				What, Who, Why, Mode string
+				UID, PID             uint32
+			}{}}, nil
 		}
 		return nil, errors.New("not here")
 	})
@@ -158,7 +163,7 @@ func (m *machine) start(env ...string) *process {
 	p.cmd.Env = append([]string{
 		"TEST_ROOT=" + m.root, "NOTIFY_SOCKET=" + m.path("notify"), "DBUS_SYSTEM_BUS_ADDRESS=" + m.bus.Address(),
 		"LOCKSMITHD_CONTROL_SOCKET=" + m.path("run/l.sock"), "LOCKSMITHD_COORDINATOR_FILE=" + m.path("run/c.conf"),
-		"LOCKSMITHD_LOGIN_DELAY=0s",
+		"LOCKSMITHD_STATE_DIR=" + m.path("state"), "LOCKSMITHD_HOOK_DIR=" + m.path("hooks"), "LOCKSMITHD_LOGIN_DELAY=0s",
 	}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {

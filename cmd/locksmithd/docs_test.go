@@ -27,7 +27,7 @@ const reference = "../../docs/reference/locksmithd.md"
 
 // writeReference writes the daemon's page of the command reference.
 func writeReference(w io.Writer) {
-	cmd := command("locksmithd", func(context.Context, settings) error { return nil }, host{})
+	cmd := commandLine("locksmithd", func(context.Context, settings) error { return nil }, host{})
 	fmt.Fprintf(w, "<!-- Made by: go test ./cmd/locksmithd -run TestReference -update -->\n\n# %s\n\n%s.\n\n    %s\n\n%s\n",
 		cmd.Name, strings.ToUpper(cmd.Usage[:1])+cmd.Usage[1:], options.UsageLine(cmd), indentLists(options.DescriptionText(cmd)))
 	fmt.Fprint(w, "\nInstalled as `rebootlockd`, the program is the same, with the prefix `REBOOTLOCKD_`.\n\n"+

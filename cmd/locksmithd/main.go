@@ -46,6 +46,7 @@ type host struct {
 	osRelease     string
 	hostname      func() (string, error)
 	bus           string // address of the system bus; empty: the usual one
+	root          string // of the file system, where triggers and blockers look; empty: "/"
 }
 
 func thisHost() host {
@@ -63,7 +64,7 @@ func thisHost() host {
 // where the daemon could not start or go on, 2 where the command line is wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, h host) int {
 	program := options.ProgramName(args[0])
-	cmd := command(program, func(ctx context.Context, s settings) error {
+	cmd := commandLine(program, func(ctx context.Context, s settings) error {
 		return serve(ctx, s, h, stderr)
 	}, h)
 	cmd.Writer, cmd.ErrWriter = stdout, stderr

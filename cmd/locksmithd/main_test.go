@@ -24,6 +24,7 @@ func inRoot() host {
 	h.machineIDFile = filepath.Join(root, h.machineIDFile)
 	h.bootIDFile = filepath.Join(root, h.bootIDFile)
 	h.osRelease = filepath.Join(root, h.osRelease)
+	h.root = root
 	return h
 }
 

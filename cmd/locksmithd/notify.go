@@ -20,15 +20,8 @@ func newAnnouncer(log *slog.Logger) *announcer {
 	return &announcer{log: log, latest: make(chan agent.Status, 1)}
 }
 
-// changed is the agent's OnChange. It does not block: it has one caller at a
-// time, so the place it makes is free when it fills it.
-func (a *announcer) changed(s agent.Status) {
-	select {
-	case <-a.latest:
-	default:
-	}
-	a.latest <- s
-}
+// changed takes a new status. It does not block.
+func (a *announcer) changed(s agent.Status) { newest(a.latest, s) }
 
 // run tells the service manager until ctx ends.
 func (a *announcer) run(ctx context.Context) error {

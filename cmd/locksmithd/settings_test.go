@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func read(t *testing.T, program string, src sources) (settings, error) {
 	}
 	var got settings
 	ran := false
-	cmd := command(program, func(_ context.Context, s settings) error {
+	cmd := commandLine(program, func(_ context.Context, s settings) error {
 		got, ran = s, true
 		return nil
 	}, h)
@@ -103,8 +104,12 @@ func TestEverySetting(t *testing.T) {
 		etcd: options.Etcd{Endpoints: []string{"https://a:1", "https://b:1"}, EndpointSet: true,
 			CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem", Username: "u", Password: "p", Timeout: 3 * time.Second},
 		groups: []locksmith.Group{"rack-7", "web"}, strategy: locksmith.StrategyEtcdLock, priority: 2,
-		loginDelay: 0, rebootGrace: time.Minute, leaseTTL: 9 * time.Second,
-		control: "/c.sock", coordinator: "/c.conf", logJSON: true, debug: true,
+		dryRun: true, method: locksmith.MethodCommand, command: []string{"/bin/reboot", "now"},
+		hookDir: "/hooks", hookTimeout: time.Minute, hookTotalTimeout: time.Hour, hookRunner: "direct", proceed: true,
+		verifyUnits: []string{"a.service", "b.socket"}, verifySystem: []string{"running", "degraded"}, verifyTimeout: 7 * time.Minute, verifySoak: time.Second,
+		maxPerDay: 9, minUptime: time.Hour,
+		loginPolicy: "block", rebootGrace: time.Minute, leaseTTL: 9 * time.Second,
+		control: "/c.sock", metrics: ":1", stateDir: "/state", coordinator: "/c.conf", logFormat: "json", debug: true,
 	}
 	values := map[string]string{
 		"endpoint": "https://a:1,https://b:1", "etcd-cafile": "ca.pem", "etcd-certfile": "cert.pem", "etcd-keyfile": "key.pem",
@@ -112,6 +117,12 @@ func TestEverySetting(t *testing.T) {
 		"reboot-window-start": "Thu_23:00", "reboot-window-length": "1h30m", "reboot-window-timezone": "Europe/Berlin",
 		"priority": "2", "login-delay": "0s", "reboot-grace": "1m", "lease-ttl": "9s",
 		"control-socket": "/c.sock", "coordinator-file": "/c.conf", "log-format": "json", "debug": "true",
+		"trigger": "kernel; file:/run/x,y;uptime:30d", "reboot-method": "command:/bin/reboot now", "dry-run": "true",
+		"reboot-window": "Mon..Fri_22:00_4h;Sat,Sun_00:00_24h", "no-reboot-window": "2026-12-20..2027-01-03_UTC",
+		"hook-dir": "/hooks", "hook-timeout": "1m", "hook-total-timeout": "1h", "hook-runner": "direct", "prepare-failure": "proceed",
+		"verify-units": "a,b.socket", "verify-system": "running,degraded", "verify-timeout": "7m", "verify-soak": "1s",
+		"max-reboots-per-day": "9", "min-uptime": "1h",
+		"login-policy": "block", "metrics-address": ":1", "state-dir": "/state",
 	}
 	var environ []string
 	for name, value := range values {
@@ -123,10 +134,17 @@ func TestEverySetting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.window == nil || got.window.String() != "Thu 23:00 for 1h30m (Europe/Berlin)" {
-			t.Errorf("window is %v", got.window)
+		if want := "Thu 23:00 1h30m Europe/Berlin, Mon..Fri 22:00 4h Europe/Berlin, Sat,Sun 00:00 24h Europe/Berlin, except 2026-12-20..2027-01-03 UTC"; windowText(got) != want {
+			t.Errorf("windows are %s, want %s", windowText(got), want)
 		}
-		got.window = nil
+		var triggers []string
+		for _, s := range got.triggers {
+			triggers = append(triggers, s.String())
+		}
+		if want := []string{"kernel", "file:/run/x,y", "uptime:30d"}; !slices.Equal(triggers, want) {
+			t.Errorf("triggers are %q, want %q", triggers, want)
+		}
+		got.windows, got.triggers = nil, nil
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
 			t.Error(diff)
 		}
@@ -146,10 +164,10 @@ func TestWindowVariables(t *testing.T) {
 		want string
 	}{
 		{"none", sources{}, "always"},
-		{"without the prefix", sources{environ: "REBOOT_WINDOW_START=4:00\nREBOOT_WINDOW_LENGTH=1h\nREBOOT_WINDOW_TIMEZONE=UTC"}, "04:00 for 1h (UTC)"},
-		{"each falls back by itself", sources{coreos: "REBOOT_WINDOW_LENGTH=1h", environ: "LOCKSMITHD_REBOOT_WINDOW_START=Sun 4:00\nREBOOT_WINDOW_START=5:00\nREBOOT_WINDOW_TIMEZONE=UTC"}, "Sun 04:00 for 1h (UTC)"},
-		{"a prefixed one in a file beats one without in the environment", sources{coreos: "LOCKSMITHD_REBOOT_WINDOW_START=4:00", environ: "REBOOT_WINDOW_START=5:00\nREBOOT_WINDOW_LENGTH=1h\nREBOOT_WINDOW_TIMEZONE=UTC"}, "04:00 for 1h (UTC)"},
-		{"local time", sources{coreos: "REBOOT_WINDOW_START=\"Thu 23:00\"\nREBOOT_WINDOW_LENGTH=1h30m"}, "Thu 23:00 for 1h30m (Local)"},
+		{"without the prefix", sources{environ: "REBOOT_WINDOW_START=4:00\nREBOOT_WINDOW_LENGTH=1h\nREBOOT_WINDOW_TIMEZONE=UTC"}, "04:00 1h UTC"},
+		{"each falls back by itself", sources{coreos: "REBOOT_WINDOW_LENGTH=1h", environ: "LOCKSMITHD_REBOOT_WINDOW_START=Sun 4:00\nREBOOT_WINDOW_START=5:00\nREBOOT_WINDOW_TIMEZONE=UTC"}, "Sun 04:00 1h UTC"},
+		{"a prefixed one in a file beats one without in the environment", sources{coreos: "LOCKSMITHD_REBOOT_WINDOW_START=4:00", environ: "REBOOT_WINDOW_START=5:00\nREBOOT_WINDOW_LENGTH=1h\nREBOOT_WINDOW_TIMEZONE=UTC"}, "04:00 1h UTC"},
+		{"local time", sources{coreos: "REBOOT_WINDOW_START=\"Thu 23:00\"\nREBOOT_WINDOW_LENGTH=1h30m"}, "Thu 23:00 1h30m Local"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -171,6 +189,11 @@ func TestWhoseFault(t *testing.T) {
 		{args: "-reboot-strategy x"}, {args: "-priority 10"}, {args: "-group .."}, {args: "-log-format xml"},
 		{args: "-reboot-window-start 4:00"}, {args: "-lease-ttl 1500ms"}, {args: "-priority x"}, {args: "-endpoint nonsense"},
 		{args: "-nonsense"}, {args: "extra"}, {args: "-login-delay -1s"}, {args: "-reboot-grace 0s"}, {args: "-control-socket="},
+		{args: "-trigger nonsense"}, {args: "-trigger control"}, {args: "-reboot-method halt"}, {args: "-reboot-method command:reboot"},
+		{args: "-reboot-window tomorrow"}, {args: "-no-reboot-window 2026-13-01"}, {args: "-hook-timeout 0s"}, {args: "-hook-runner shell"},
+		{args: "-prepare-failure ignore"}, {args: "-verify-system perfect"}, {args: "-verify-units a/b"}, {args: "-verify-soak -1s"},
+		{args: "-max-reboots-per-day -1"}, {args: "-min-uptime -1s"},
+		{args: "-login-policy kick"}, {args: "-state-dir="}, {args: "-hook-dir hooks"},
 		{args: "-reboot-window-start 25:00 -reboot-window-length 1h"}, {args: "-reboot-window-timezone Nowhere/None"},
 	} {
 		if _, err := read(t, "locksmithd", src); !isUsage(err) {
@@ -179,6 +202,7 @@ func TestWhoseFault(t *testing.T) {
 	}
 	for _, line := range []string{
 		"REBOOT_STRATEGY=x", "LOCKSMITHD_PRIORITY=10", "LOCKSMITHD_GROUP=..", "LOCKSMITHD_LOG_FORMAT=xml", "LOCKSMITHD_PRIORITY=x",
+		"LOCKSMITHD_TRIGGER=nonsense", "LOCKSMITHD_REBOOT_WINDOW=tomorrow", "LOCKSMITHD_REBOOT_METHOD=halt",
 		"REBOOT_WINDOW_START=4:00", "LOCKSMITHD_LEASE_TTL=1500ms", "LOCKSMITHD_NONSENSE=1", "LOCKSMITHD_DEBUG=perhaps",
 	} {
 		for _, src := range []sources{{environ: line}, {coreos: line}, {flatcar: line}} {
