@@ -34,22 +34,31 @@ func (f *follower) run(ctx context.Context, look func()) {
 	defer f.disarm()
 	for {
 		// First watch, then look: what changes in between is looked at twice.
-		wait := f.again
-		if err := f.arm(); err != nil {
-			wait = f.poll
-			if !f.deaf {
-				f.log.Warn("files cannot be watched, so they are looked at from time to time", "error", err, "every", wait)
-			}
-			f.deaf = true
-		} else {
-			f.deaf = false
-		}
+		wait := f.armAndSay()
 		look()
 		if !f.wait(ctx, wait) {
 			return
 		}
 	}
 }
+
+// armAndSay watches what is there, and returns how long to wait for a change of it.
+func (f *follower) armAndSay() time.Duration {
+	switch err := f.arm(); {
+	case err == nil:
+		f.deaf = false
+		return f.again
+	case errors.Is(err, errChanging):
+		return f.most // it does not go on for long
+	case !f.deaf:
+		f.deaf = true
+		f.log.Warn("files cannot be watched, so they are looked at from time to time", "error", err, "every", f.poll)
+	}
+	return f.poll
+}
+
+// errChanging is that no moment was found at which everything on the way is watched.
+var errChanging = errors.New("the directories on the way to them keep changing")
 
 // arm watches the places of the targets.
 func (f *follower) arm() error {
@@ -66,7 +75,7 @@ func (f *follower) arm() error {
 		// Once more: what was added by its path may have been another directory by
 		// then, and what is new in it came before it was watched.
 	}
-	return errors.New("the directories on the way to them keep changing")
+	return errChanging
 }
 
 func (f *follower) watch(want []*place) error {
