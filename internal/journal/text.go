@@ -88,7 +88,7 @@ func text(v slog.Value) (s string) {
 
 // telling are the attributes that say the matter itself. They follow the message
 // after a colon; the others are in brackets.
-var telling = []string{"status", "reason", "outcome", "error", "cause"}
+var telling = []string{"status", "reason", "outcome", "pause", "error", "cause"}
 
 // message is what people read, in one line:
 //
