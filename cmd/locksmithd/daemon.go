@@ -137,6 +137,12 @@ func (d *daemon) assemble(ctx context.Context, s settings, h host) (err error) {
 		return err
 	}
 	d.me.BootID = space.boot
+	if space.blind && s.method == locksmith.MethodSoftReboot {
+		return errors.New("reboot method soft-reboot needs systemd 256 or newer, which counts soft reboots: without that none could be proven")
+	}
+	if space.blind && s.method == "" {
+		s.method = locksmith.MethodReboot // whatever a trigger says is enough
+	}
 	if s.strategy != locksmith.StrategyReboot {
 		if err := d.openStore(s); err != nil {
 			return err

@@ -66,6 +66,7 @@ type userspace struct {
 	boot  string    // as locksmith.Boot names it
 	began time.Time // when it did
 	soft  bool      // by a soft reboot, so that what is in /run may be older
+	blind bool      // systemd does not count soft reboots, so that none could be proven
 }
 
 // userspaceOf tells the runs of userspace within one boot of the kernel apart. Where
@@ -77,6 +78,7 @@ func userspaceOf(ctx context.Context, bootID string, manager *systemd.Manager, m
 	defer cancel()
 	u := userspace{boot: bootID, began: kernelStart()}
 	count, supported, err := manager.SoftReboots(ctx)
+	u.blind = err == nil && !supported
 	if err == nil && supported && count > 0 {
 		u.boot, u.soft = locksmith.Boot(bootID, count), true
 		u.began, err = manager.UserspaceStart(ctx)
