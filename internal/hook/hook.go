@@ -159,7 +159,6 @@ func (h *Hooks) begin(step string, about agent.About) *run {
 func (r *run) run(ctx context.Context, f file) error {
 	cfg, log := r.hooks.cfg, r.hooks.cfg.Log.With("hook", r.step+".d/"+f.name)
 	if f.refused != nil {
-		log.Error("hook refused", "error", f.refused)
 		return &agent.Veto{By: f.name, Reason: "refused: " + f.refused.Error()}
 	}
 	if ctx.Err() != nil {

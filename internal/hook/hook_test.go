@@ -93,9 +93,14 @@ func TestTimeouts(t *testing.T) {
 	s.didRun("check 10-hangs", "check 20-passes")
 	text, err := os.ReadFile(pid)
 	s.must(err)
-	stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(text)) + "/stat")
-	if err == nil && !strings.Contains(string(stat), ") Z ") {
-		t.Errorf("what the hook started still runs: %s", stat)
+	ended := func() bool { // or a zombie, until process 1 reaps it
+		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(text)) + "/stat")
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	}
+	for deadline := time.Now().Add(10 * time.Second); !ended(); {
+		if time.Now().After(deadline) {
+			t.Fatal("what the hook started still runs")
+		}
 	}
 
 	s.cfg.TotalTimeout = time.Millisecond
@@ -166,7 +171,7 @@ func TestUnsafe(t *testing.T) {
 			"10-a: refused: DIR/10-a is not owned by root: look at what it is, then chown root DIR/10-a", true},
 		{"in a directory of another user", func(s *site, hook string) { s.must(os.Chown(filepath.Dir(hook), 4711, 0)) },
 			"check.d: refused: DIR is not owned by root: look at what it is, then chown root DIR", true},
-		{"in a directory that others can write to", func(s *site, hook string) { s.must(os.Chmod(filepath.Dir(hook), 0o1777)) },
+		{"in a directory that others can write to", func(s *site, hook string) { s.must(os.Chmod(filepath.Dir(hook), 0o777|os.ModeSticky)) },
 			"check.d: refused: DIR has mode 0777, so others than its owner may change it: look at what it is, then chmod go-w DIR", false},
 		{"below a directory that others can write to", func(s *site, hook string) { s.must(os.Chmod(s.dir, 0o775)) },
 			"check.d: refused: HOOKS has mode 0775, so others than its owner may change it: look at what it is, then chmod go-w HOOKS", false},

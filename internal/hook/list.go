@@ -49,7 +49,6 @@ func (h *Hooks) list(step string) (listing, error) {
 	dir := filepath.Join(h.cfg.Dir, step+".d")
 	found, err := h.read(dir)
 	if err != nil {
-		h.cfg.Log.Error("hook directory refused", "directory", dir, "error", err)
 		return listing{}, &agent.Veto{By: step + ".d", Reason: "refused: " + err.Error()}
 	}
 	return found, nil
