@@ -50,7 +50,12 @@ func (m MachineStatus) Where() (phase Phase, since int64) {
 }
 
 // Name is what people call the machine: its host name, or else its id.
-func (m MachineStatus) Name() string { return nameOf(m.Hostname, m.MachineID) }
+func (m MachineStatus) Name() string {
+	if m.Holds != nil && m.Hostname == "" {
+		return nameOf(m.Holds.Hostname, m.MachineID)
+	}
+	return nameOf(m.Hostname, m.MachineID)
+}
 
 // Name is what people call the machine: its host name, or else its id.
 func (h Holder) Name() string { return nameOf(h.Hostname, h.MachineID) }

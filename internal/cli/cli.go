@@ -57,7 +57,7 @@ func (a *app) root() *cli.Command {
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: a.completion,
 		Commands: []*cli.Command{
-			a.status(), a.watch(), a.lock(), a.unlock(), a.setMax(), a.groups(), a.machines(), a.why(), a.history(),
+			a.status(), a.watch(), a.lock(), a.unlock(), a.setMax(), a.groups(), a.machines(), a.why(), a.window(), a.history(),
 			a.pause(), a.resume(), a.pauses(), a.withLock(), a.reboot(), a.sendNeedReboot(), a.help(),
 		},
 	}

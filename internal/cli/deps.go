@@ -44,6 +44,8 @@ type Daemon interface {
 	NeedReboot(ctx context.Context, reason string) error
 	CancelReboot(ctx context.Context) error
 	Why(ctx context.Context) (locksmith.Why, error)
+	// Windows are as internal/window reads them; none of either: always.
+	Windows(ctx context.Context) (allow, deny []string, err error)
 }
 
 // Deps is what the commands need from outside.

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ func (a *app) machines() *cli.Command {
 			&cli.StringFlag{Name: "phase", Usage: "only machines in `PHASE`"},
 			&cli.BoolFlag{Name: "needed", Usage: "only machines that need a reboot"},
 			&cli.BoolFlag{Name: "stale", Usage: "only machines that are silent and should not be"},
-			&cli.BoolFlag{Name: "full", Usage: "show ids in full, and cut nothing to the width of the terminal"},
+			&cli.BoolFlag{Name: "full", Usage: "show everything in full, also where the terminal is too narrow for it"},
 			&cli.StringFlag{Name: "forget", Usage: "forget `MACHINE`, which is gone for good, instead of listing"},
 			outputFlag(),
 		},
@@ -104,26 +105,36 @@ func (c *call) forget(ctx context.Context, store Store, name string) error {
 
 // machineName is "web-3 (0123…)", with the id in full.
 func machineName(m locksmith.MachineStatus) string {
-	if m.Hostname == "" {
+	name := hostnameOf(m)
+	if name == "" {
 		return oneLine(m.MachineID)
 	}
-	return oneLine(fmt.Sprintf("%s (%s)", m.Hostname, m.MachineID))
+	return oneLine(fmt.Sprintf("%s (%s)", name, m.MachineID))
+}
+
+// hostnameOf is empty where the machine never said it.
+func hostnameOf(m locksmith.MachineStatus) string {
+	if name := m.Name(); name != m.MachineID {
+		return name
+	}
+	return m.Hostname
 }
 
 func (c *call) machinesTable(machines []locksmith.MachineStatus) string {
 	t := newTable(c.colours(), "HOSTNAME", "MACHINE ID", "GROUPS", "PHASE", "NEEDED", "BOOT", "OS", "KERNEL", "LAST REBOOT", "SEEN")
 	full, now := c.cmd.Bool("full"), c.deps.Now()
-	id := short
+	id, system := short, shortOS
 	if full {
 		id = func(s string) string { return s }
+		system = id
 	}
 	for _, m := range machines {
-		t.add(cell{text: m.Hostname}, cell{text: id(m.MachineID)}, cell{text: groupNames(groupsOf(m))}, machinePhase(m),
-			cell{text: clockOrNothing(m.NeededSince, now)}, cell{text: id(m.BootID)}, cell{text: m.OS}, cell{text: m.Kernel},
+		t.add(cell{text: hostnameOf(m)}, cell{text: id(m.MachineID)}, cell{text: groupNames(groupsOf(m))}, machinePhase(m),
+			cell{text: clockOrNothing(m.NeededSince, now)}, cell{text: id(m.BootID)}, cell{text: system(m.OS)}, cell{text: m.Kernel},
 			cell{text: lastReboot(m, now)}, seenCell(m, now))
 	}
 	if _, columns := terminalSize(c.stdout); columns > 0 && !full {
-		t.fit(columns, 6, 7, 2, 8, 0) // OS and kernel first
+		t.fit(columns, []int{6, 7, 2, 8, 0}, []int{6, 7, 5}) // OS and kernel first
 	}
 	return t.String()
 }
@@ -147,6 +158,12 @@ func groupNames(groups []locksmith.Group) string {
 	}
 	return strings.Join(list, ",")
 }
+
+var edition = regexp.MustCompile(`( GNU/Linux| \([^)]*\))`)
+
+// shortOS is an operating system without what tells nothing: "Debian 12" for
+// "Debian GNU/Linux 12 (bookworm)".
+func shortOS(name string) string { return edition.ReplaceAllString(name, "") }
 
 func clockOrNothing(unix int64, now time.Time) string {
 	if unix <= 0 {
@@ -180,7 +197,7 @@ func (c *call) machinesJSON(machines []locksmith.MachineStatus) (string, error) 
 	docs, now := []machineDoc{}, c.deps.Now()
 	for _, m := range machines {
 		phase, since := m.Where()
-		d := machineDoc{MachineID: m.MachineID, Hostname: m.Hostname, Groups: append([]string{}, names(groupsOf(m))...), Strategy: string(m.Strategy),
+		d := machineDoc{MachineID: m.MachineID, Hostname: hostnameOf(m), Groups: append([]string{}, names(groupsOf(m))...), Strategy: string(m.Strategy),
 			Phase: string(phase), PhaseSince: stamp(since), NeededSince: stamp(m.NeededSince), Reason: m.Reason, Waiting: m.Waiting,
 			BootID: m.BootID, OS: m.OS, Kernel: m.Kernel, Version: m.Version, DryRun: m.DryRun,
 			LastReboot: stamp(m.LastReboot), LastOutcome: m.LastOutcome, Present: m.Present, Stale: m.Stale(now), Seen: stamp(max(0, m.LastSeen().Unix())),

@@ -233,11 +233,32 @@ func (c *call) otherPauses(ctx context.Context, store Store, scope locksmith.Pau
 		groups = m.Groups
 	}
 	for _, p := range all {
-		if p.Scope != scope && (p.Scope.All || p.Scope.Machine == "" && slices.Contains(groups, p.Scope.Group)) {
+		if p.Scope != scope && p.Scope.Machine == "" && covers(p.Scope, "", groups) {
 			return fmt.Sprintf("%s %s; to end that: %s", p.Scope, pausedBy(p, c.deps.Now()), c.resumeCommand(p.Scope))
 		}
 	}
 	return ""
+}
+
+// covers says whether a pause of scope s concerns the machine or one of groups.
+func covers(s locksmith.PauseScope, machine string, groups []locksmith.Group) bool {
+	switch {
+	case s.All:
+		return true
+	case s.Machine != "":
+		return s.Machine == machine
+	}
+	return slices.Contains(groups, s.Group)
+}
+
+// pausedFor is an error where something keeps req's machine from starting a reboot.
+func (c *call) pausedFor(ctx context.Context, store Store, req locksmith.Request) error {
+	pauses, err := store.Pauses(ctx)
+	pauses = slices.DeleteFunc(pauses, func(p locksmith.Pause) bool { return !covers(p.Scope, req.MachineID, req.Groups) })
+	if err != nil || len(pauses) == 0 {
+		return err
+	}
+	return c.pausedError(&locksmith.PausedError{Pauses: pauses})
 }
 
 // pausedBy is "paused by alice@jump-1 until 18:00, 3 h 46 min left: moving racks".

@@ -79,7 +79,9 @@ func (c *call) rebootSlots(ctx context.Context, store Store, req locksmith.Reque
 	} else if slots, err = store.TryAcquire(ctx, req); errors.Is(err, locksmith.ErrHolderExists) {
 		held, findErr := store.Find(ctx, req.MachineID, req.Groups)
 		if findErr == nil && len(held.Groups) == len(req.Groups) && administrators(held.Record) {
-			return held, false, nil
+			// The store lets a slot that was taken by hand pass a pause, as no
+			// reboot's; this makes it one.
+			return held, false, fail("rebooting", c.pausedFor(ctx, store, req))
 		}
 	}
 	if _, paused := errors.AsType[*locksmith.PausedError](err); paused {

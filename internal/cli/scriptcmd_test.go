@@ -182,8 +182,9 @@ func cmdDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	note := func(text string) error {
 		return os.WriteFile(ts.MkAbs(args[0]), []byte(text+"\n"), 0o600)
 	}
+	var status agent.Status
 	srv := &control.Server{
-		Status:  func() agent.Status { return agent.Status{} },
+		Status:  func() agent.Status { return status },
 		Request: func(reason string) error { return note("requested: " + reason) },
 		Cancel:  func() error { return note("cancelled") },
 	}
@@ -191,6 +192,9 @@ func cmdDaemon(ts *testscript.TestScript, _ bool, args []string) {
 		var why locksmith.Why
 		check(ts, json.Unmarshal([]byte(ts.ReadFile(args[1])), &why))
 		srv.Why = func(context.Context) locksmith.Why { return why }
+	}
+	if len(args) > 2 {
+		check(ts, json.Unmarshal([]byte(ts.ReadFile(args[2])), &status))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

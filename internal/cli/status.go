@@ -171,7 +171,7 @@ func (c *call) staleLines(s locksmith.GroupStatus) string {
 	text, now := "", c.deps.Now()
 	for _, h := range s.Holders {
 		if h.Stale(now) {
-			text += fmt.Sprintf("%s is stale, %s: look at it. If it is gone for good: %s\n",
+			text += fmt.Sprintf("%s is stale, %s: look at it. If it is gone for good:\n    %s\n",
 				oneLine(h.Name()), notSeen(h, now), c.unlockCommand(s.Group, h.MachineID))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -59,24 +60,50 @@ func (t *table) add(cells ...cell) {
 	t.rows = append(t.rows, cells)
 }
 
-// fit cuts the fields of some columns, in that order, so that the table is not
-// wider than width. What then still is too wide stays so.
-func (t *table) fit(width int, columns ...int) {
-	const least = 6
-	widths := t.widths()
-	total := 2 * (len(widths) - 1)
-	for _, w := range widths {
-		total += w
+// fit makes the table no wider than width: it cuts the fields of some columns, and
+// where even that is not enough leaves columns out, both in the order given. What then
+// still is too wide stays so.
+func (t *table) fit(width int, cut, drop []int) {
+	least := t.widths()
+	for _, i := range cut {
+		least[i] = min(least[i], max(6, utf8.RuneCountInString(t.rows[0][i].text)))
 	}
-	for _, i := range columns {
-		keep := max(widths[i]-max(0, total-width), min(widths[i], max(least, utf8.RuneCountInString(t.rows[0][i].text))))
-		total -= widths[i] - keep
-		for _, row := range t.rows {
-			if r := []rune(row[i].text); len(r) > keep {
-				row[i].text = string(r[:keep-1]) + "…"
+	var out []int
+	for _, i := range drop {
+		if total(least, out) <= width {
+			break
+		}
+		out = append(out, i)
+	}
+	widths := t.widths()
+	for _, i := range cut {
+		excess := max(0, total(widths, out)-width)
+		widths[i] = max(widths[i]-excess, least[i])
+	}
+	for r, row := range t.rows {
+		var kept []cell
+		for i, c := range row {
+			if slices.Contains(out, i) {
+				continue
 			}
+			if text := []rune(c.text); len(text) > widths[i] {
+				c.text = string(text[:widths[i]-1]) + "…"
+			}
+			kept = append(kept, c)
+		}
+		t.rows[r] = kept
+	}
+}
+
+// total is the width of a table without the columns that are out.
+func total(widths, out []int) int {
+	sum := -2
+	for i, w := range widths {
+		if !slices.Contains(out, i) {
+			sum += w + 2
 		}
 	}
+	return sum
 }
 
 func (t *table) widths() []int {
@@ -196,19 +223,16 @@ func wrap(text string, width, indent int) string {
 	return b.String()
 }
 
-// unit is a word that belongs to the number before it: "12 min", "(3 h)".
-var unit = regexp.MustCompile(`^(s|min|h|d)[),.;:]*$`)
+// inSpan is a space within a span of time: "12 min", "(3 h 46 min)".
+var inSpan = regexp.MustCompile(`(\d) (s|min|h|d)\b`)
+var inLongSpan = regexp.MustCompile(`(\d\x00[dh]) (\d+\x00(?:min|h))`)
 
 // words splits text where it may be wrapped.
 func words(text string) []string {
-	var list []string
-	for _, word := range strings.Fields(text) {
-		last := len(list) - 1
-		if last >= 0 && unit.MatchString(word) && strings.ContainsAny(list[last][len(list[last])-1:], "0123456789") {
-			list[last] += " " + word
-		} else {
-			list = append(list, word)
-		}
+	text = inLongSpan.ReplaceAllString(inSpan.ReplaceAllString(text, "$1\x00$2"), "$1\x00$2")
+	list := strings.Fields(text)
+	for i, word := range list {
+		list[i] = strings.ReplaceAll(word, "\x00", " ")
 	}
 	return list
 }

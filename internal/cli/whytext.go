@@ -43,7 +43,7 @@ func (p *whyPage) command(text string) { fmt.Fprintf(&p.b, "    %s\n", text) }
 func (p *whyPage) heading() {
 	m := p.w.Machine
 	name := m.Name()
-	if m.Hostname != "" {
+	if name != m.MachineID {
 		name += " (" + short(m.MachineID) + ")"
 	}
 	phase, since := m.Where()
