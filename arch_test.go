@@ -51,7 +51,7 @@ var uses = map[string][]string{
 	"internal/metrics":     {".", "internal/agent"},
 	"internal/embedded":    {},
 
-	"internal/cli":        {".", "internal/options"},
+	"internal/cli":        {".", "internal/options", "internal/window"},
 	"internal/cli/gendoc": {"internal/cli"},
 
 	// Simulated machines are the real agent, whole.

@@ -53,18 +53,18 @@ func (s *Set) Contains(t time.Time) bool {
 	return (len(s.allow) == 0 || slices.ContainsFunc(s.allow, contains)) && !slices.ContainsFunc(s.deny, contains)
 }
 
-// sight is how far Next looks, back and ahead.
-const sight = 5 * 366 * day
+// Sight is how far Next looks, back and ahead: a little more than five years.
+const Sight = 5 * 366 * day
 
 // Next returns the start and end of the open period that contains t, or else of
 // the next one after t. Windows that overlap or touch make one period, which deny
 // windows cut.
 //
-// It looks five years ahead. A zero start means that no period starts in that time,
-// a zero end that the period does not end in it. A period that began more than five
-// years before t is said to have begun five years before t.
+// It looks Sight ahead. A zero start means that no period starts in that time, a zero
+// end that the period does not end in it. A period that began more than Sight before
+// t is said to have begun Sight before t.
 func (s *Set) Next(t time.Time) (start, end time.Time) {
-	start, end = s.ahead(t, t.Add(sight))
+	start, end = s.ahead(t, t.Add(Sight))
 	if start.Equal(t) {
 		start = s.since(t)
 	}
@@ -107,13 +107,13 @@ func (s *Set) ahead(t, limit time.Time) (start, end time.Time) {
 // since is when the open period began that contains t. Nearly all began not long
 // ago: it looks a little way back first, and only then further.
 func (s *Set) since(t time.Time) time.Time {
-	for back := 2 * day; ; back = min(4*back, sight) {
+	for back := 2 * day; ; back = min(4*back, Sight) {
 		from := t.Add(-back)
 		start, end := s.ahead(from, t)
 		for !end.IsZero() && !end.After(t) {
 			start, end = s.ahead(end, t)
 		}
-		if start.After(from) || back == sight {
+		if start.After(from) || back == Sight {
 			return start
 		}
 	}
@@ -123,7 +123,7 @@ func (s *Set) since(t time.Time) time.Time {
 type Opening struct{ Start, End time.Time }
 
 // Openings lists the first n open periods that end after t. There are fewer where
-// no more are in sight of Next.
+// no more are in sight.
 func (s *Set) Openings(t time.Time, n int) []Opening {
 	var list []Opening
 	for len(list) < n {
