@@ -100,7 +100,7 @@ func (r rules) recovering(s state, now time.Time) (state, effect) {
 }
 
 func (r rules) idle(s state, now time.Time) (state, effect) {
-	if !s.needed && s.needKnown && strings.HasPrefix(s.waiting, aborted) { // there is no next try
+	if !s.needed && s.needKnown && (strings.HasPrefix(s.waiting, aborted) || s.waiting == dryWaits) { // there is no next try
 		s.waiting, s.retryAt = "", time.Time{}
 	}
 	switch {
@@ -109,7 +109,7 @@ func (r rules) idle(s state, now time.Time) (state, effect) {
 	case s.needed && now.Before(s.retryAt):
 		s.wakeAt = s.retryAt
 	case s.needed && r.dryRun && subset(s.reasons, s.dryDone):
-		s.waiting = "dry run: would have rebooted; nothing more until something else is needed"
+		s.waiting = dryWaits
 	case s.needed:
 		s.decided = false // an answer from the start may be old
 		return r.enter(s, locksmith.PhaseNeeded, now), effect{}

@@ -158,8 +158,9 @@ const (
 	rebooted = "rebooted"
 	ranDry   = aborted + dryRun
 
-	aborted = "aborted: " // and why
-	dryRun  = "dry run"
+	aborted  = "aborted: " // and why
+	dryRun   = "dry run"
+	dryWaits = "dry run: would have rebooted; nothing more until something else is needed"
 )
 
 // errAbandoned is how a wait ends that was asked to.

@@ -135,7 +135,7 @@ func (l *loop) reportCycle(event string, before state, now Status) {
 	switch {
 	case event == EventFailed:
 		attrs = append(attrs, "status", now.Waiting)
-	case event == EventPhase && s.phase == locksmith.PhaseRecovering, event == EventPhase && before.phase == locksmith.PhaseRecovering:
+	case event == EventPhase && s.phase == locksmith.PhaseRecovering, event == EventPhase && before.phase == locksmith.PhaseRecovering && s.phase == locksmith.PhaseIdle:
 		level = slog.LevelDebug // every minute, where best-effort finds no etcd
 	}
 	l.log.Log(l.ctx, level, "phase", attrs...)
