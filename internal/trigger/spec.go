@@ -119,8 +119,10 @@ func parse(text string) (Spec, error) {
 }
 
 func parseFile(path string) (Spec, error) {
-	if !filepath.IsAbs(path) || strings.HasSuffix(path, "/") {
-		return Spec{}, errors.New("must be file: and the absolute path of a file, like file:/run/reboot-required")
+	names := strings.Split(path, "/")
+	// Not "..": behind a symbolic link it is not what is before it.
+	if last := names[len(names)-1]; !filepath.IsAbs(path) || last == "" || last == "." || slices.Contains(names, "..") {
+		return Spec{}, errors.New("must be file: and the absolute path of a file, without .., like file:/run/reboot-required")
 	}
 	return Spec{kind: kindFile, path: filepath.Clean(path)}, nil
 }

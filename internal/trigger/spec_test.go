@@ -46,26 +46,29 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	const (
 		syntax  = "must be " + Syntax
-		file    = "must be file: and the absolute path of a file, like file:/run/reboot-required"
+		file    = "must be file: and the absolute path of a file, without .., like file:/run/reboot-required"
 		codes   = "it does not say which exit statuses mean yes and no: " + commandSyntax
 		uptimes = "the uptime must be at least 1h and at most 3650d"
 	)
 	span := func(s string) string { return `"` + s + `" is no duration: give one like 30d, 1w2d or 12h30m` }
 	for text, want := range map[string]string{
-		"":              syntax,
-		"Kernel":        syntax,
-		" kernel":       syntax,
-		"sentinel:/run": syntax,
-		"control":       "requests on the control socket always count, leave it out",
-		"kernel:":       "nothing may follow kernel",
-		"auto:debian":   "nothing may follow auto",
-		"kernel\n":      "give one line of text, in UTF-8",
-		"file:\xff":     "give one line of text, in UTF-8",
-		"file":          file,
-		"file:":         file,
-		"file:run/x":    file,
-		"file:/":        file,
-		"file:/run/":    file,
+		"":               syntax,
+		"Kernel":         syntax,
+		" kernel":        syntax,
+		"sentinel:/run":  syntax,
+		"control":        "requests on the control socket always count, leave it out",
+		"kernel:":        "nothing may follow kernel",
+		"auto:debian":    "nothing may follow auto",
+		"kernel\n":       "give one line of text, in UTF-8",
+		"file:\xff":      "give one line of text, in UTF-8",
+		"file":           file,
+		"file:":          file,
+		"file:run/x":     file,
+		"file:/":         file,
+		"file:/run/":     file,
+		"file:/.":        file,
+		"file:/run/../x": file,
+		"file:/run/..":   file,
 
 		"uptime":                       span(""),
 		"uptime:":                      span(""),
