@@ -15,8 +15,9 @@ import (
 var started = time.Now()
 
 // process collects what the daemon costs its machine. The library's own collector
-// takes three times the time of all the rest of a scrape: it reads, among others,
-// the network counters, which are the machine's and not the daemon's.
+// takes longer than all the rest of a scrape, 0.22 ms instead of these 0.02: it
+// reads, among others, the network counters, which are the machine's and not the
+// daemon's.
 type process struct{}
 
 var (

@@ -54,7 +54,7 @@ func (m *Metrics) Handler() http.Handler {
 // that one that cannot be had is refused at start.
 func Listen(address string) (net.Listener, error) {
 	if _, port, err := net.SplitHostPort(address); err != nil || port == "" {
-		return nil, fmt.Errorf("metrics address %q: must be host:port or :port, such as 127.0.0.1:9464", address)
+		return nil, fmt.Errorf("metrics address %q: must be host:port or :port, such as 127.0.0.1:9480", address)
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {

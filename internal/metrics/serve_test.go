@@ -93,10 +93,10 @@ func TestAddressesThatAreRefused(t *testing.T) {
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	const form = "must be host:port or :port, such as 127.0.0.1:9464"
+	const form = "must be host:port or :port, such as 127.0.0.1:9480"
 	for address, want := range map[string]string{
 		"":                    `metrics address "": ` + form,
-		"9464":                `metrics address "9464": ` + form,
+		"9480":                `metrics address "9480": ` + form,
 		"localhost:":          `metrics address "localhost:": ` + form,
 		"http://localhost:80": `metrics address "http://localhost:80": ` + form,
 		":99999":              `metrics address ":99999": listen tcp: address 99999: invalid port`,
