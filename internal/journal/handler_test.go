@@ -81,7 +81,9 @@ func TestRecords(t *testing.T) {
 		{"an error", func() { log.Warn("etcd is away", "error", errors.New("refused"), "endpoints", []string{"a", "b"}) },
 			"etcd is away: refused (endpoints a, b)", "4", map[string]string{
 				"LOCKSMITH_ERROR": "refused", "LOCKSMITH_ENDPOINTS": "a, b"}},
-		{"a pause", func() { log.Info("paused", "event", "paused", "pause", "group lb paused by alice: freeze", "phase", "window") },
+		{"a pause", func() {
+			log.Info("paused", "event", "paused", "pause", "group lb paused by alice: freeze", "phase", "window")
+		},
 			"paused: group lb paused by alice: freeze (phase window)", "6", map[string]string{"LOCKSMITH_EVENT": "paused",
 				"LOCKSMITH_PAUSE": "group lb paused by alice: freeze", "LOCKSMITH_PHASE": "window"}},
 		{"several lines", func() { log.Error("check failed", "reason", "disk full:\n  /var\n\n/tmp\n") },
