@@ -175,7 +175,7 @@ func cmdTimeless(ts *testscript.TestScript, _ bool, args []string) {
 
 // cmdDaemon answers on the control socket of the script's machine, as root's
 // locksmithd would, and notes requests in a file. A second file is its answer to
-// why, in JSON.
+// why, and a third its status, in JSON.
 func cmdDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := control.Listen(ts.MkAbs("locksmithd.sock"))
 	check(ts, err)

@@ -70,8 +70,9 @@ func runWindow(ctx context.Context, c *call) error {
 
 // windowPlan is what the command line or this machine's locksmithd says of windows.
 type windowPlan struct {
-	set  *window.Set    // nil: always open
-	zone *time.Location // in which times are shown
+	set     *window.Set    // nil: always open
+	zone    *time.Location // in which times are shown
+	machine bool           // this machine's, not the command line's
 }
 
 func (c *call) windowPlan(ctx context.Context) (windowPlan, error) {
@@ -81,8 +82,8 @@ func (c *call) windowPlan(ctx context.Context) (windowPlan, error) {
 	}
 	allow, deny := c.args, c.cmd.StringSlice("deny")
 	wrong := func(err error) error { return options.Usagef("%v", err) }
-	loc := zone
-	if len(allow)+len(deny) == 0 {
+	loc, machine := zone, len(allow)+len(deny) == 0
+	if machine {
 		if allow, deny, loc, err = c.machineWindows(ctx); err != nil {
 			return windowPlan{}, fail("asking locksmithd", err)
 		}
@@ -102,7 +103,7 @@ func (c *call) windowPlan(ctx context.Context) (windowPlan, error) {
 	if zone == nil {
 		zone = commonZone(slices.Concat(allowed, denied), c.deps.Now().Location())
 	}
-	return windowPlan{set: window.NewSet(allowed, denied), zone: zone}, nil
+	return windowPlan{window.NewSet(allowed, denied), zone, machine}, nil
 }
 
 // zone is what -zone names, nil without it.
@@ -178,18 +179,26 @@ func commonZone(specs []*window.Spec, local *time.Location) *time.Location {
 }
 
 func (c *call) windowText(plan windowPlan, openings []window.Opening, now time.Time) string {
-	switch {
-	case plan.set == nil:
+	if plan.set == nil {
 		return "At any time: there are no windows.\n"
-	case len(openings) == 0:
-		return "Never: nothing opens in the next five years.\n"
 	}
+	head := ""
+	if plan.machine {
+		head = "This machine: " + wrap(plan.set.String(), c.textWidth(), len("This machine: ")) + "\n\n"
+	}
+	if len(openings) == 0 {
+		return head + "Never: nothing opens in the next five years.\n"
+	}
+	return head + c.openingsTable(plan.zone, openings, now).String()
+}
+
+func (c *call) openingsTable(zone *time.Location, openings []window.Opening, now time.Time) *table {
 	t := newTable(c.colours(), "START", "END", "LENGTH", "WHEN")
 	shown := func(at time.Time) string {
 		if at.IsZero() {
 			return ""
 		}
-		return at.In(plan.zone).Format("Mon 2006-01-02 15:04 MST")
+		return at.In(zone).Format("Mon 2006-01-02 15:04 MST")
 	}
 	for _, o := range openings {
 		start := begun(o, now)
@@ -205,7 +214,7 @@ func (c *call) windowText(plan windowPlan, openings []window.Opening, now time.T
 		}
 		t.add(cell{text: shown(start)}, cell{text: shown(o.End)}, cell{text: length}, cell{text: when})
 	}
-	return t.String()
+	return t
 }
 
 // begun is the start of o, zero where it lies out of sight.
