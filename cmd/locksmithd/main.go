@@ -25,15 +25,15 @@ func main() {
 }
 
 // frugal keeps the daemon small, which is idle nearly always and runs on every
-// machine: after 4,000 status requests it has 18.3 MB resident instead of 21.3,
-// 14 of them the program itself. The limit is a soft one, for the collector.
+// machine. The limit is a soft one, for the collector: 10 MiB is where a scrape of
+// the metrics costs 1 ms of CPU time; with 8 the collector never rests and it is 15.
 // GOGC and GOMEMLIMIT, where set, stand.
 func frugal() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(8 << 20)
+		debug.SetMemoryLimit(10 << 20)
 	}
 }
 
