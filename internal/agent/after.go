@@ -145,7 +145,7 @@ func (r rules) settle(s state, now time.Time) state {
 	if s.mem.Cycle == nil && s.outcome != rebooted {
 		return s // nothing was begun
 	}
-	past := Past{Time: now, Reasons: c.Reasons, Outcome: s.outcome, Down: s.down}
+	past := Past{Time: now, Reasons: c.Reasons, Outcome: s.outcome, Down: s.down, Cured: s.cured}
 	s.mem.Last, s.mem.Cycle = &past, nil
 	if s.outcome == rebooted {
 		s.mem.NeededSince = time.Time{}

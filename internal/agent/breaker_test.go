@@ -205,6 +205,30 @@ func TestOldNeedBesideANewOne(t *testing.T) {
 	}
 }
 
+// That a reboot helped is remembered too: after a restart of the agent the next need for
+// the same reason is a new one.
+func TestCuredAndRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.remembers = true
+		w.setNeed(needed)
+		w.reboots(w.run())
+		r := w.run()
+		synctest.Wait()
+		if s := r.Status(); s.Phase != locksmith.PhaseIdle || s.Needed {
+			t.Fatalf("%+v", s)
+		}
+		r.stop()
+		w.setNeed(needed)
+		w.reboots(w.run())
+		w.run()
+		synctest.Wait()
+		if m := w.memory(); len(m.Reboots) != 2 || m.InVain != nil {
+			t.Errorf("remembers %+v, did %q", m, w.done())
+		}
+	})
+}
+
 // The fourth reboot within a day waits until the first is a day ago.
 func TestRebootsPerDay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

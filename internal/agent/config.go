@@ -132,6 +132,7 @@ type Past struct {
 	Reasons []string      `json:"reasons,omitempty"`
 	Outcome string        `json:"outcome"` // "rebooted", "aborted: …"
 	Down    time.Duration `json:"down,omitempty"`
+	Cured   bool          `json:"cured,omitempty"` // since then no reboot was needed once
 }
 
 func (c Config) check() error {

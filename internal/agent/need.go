@@ -34,6 +34,12 @@ func (r rules) answered(s state, ev evNeed, now time.Time) state {
 			s.mem.NeededSince, s.dirty = time.Time{}, true
 		}
 		s.cured, s.dryDone = true, nil
+		// An agent that is restarted must not take the next need for this one.
+		if last := s.mem.Last; last != nil && last.Outcome == rebooted && !last.Cured {
+			past := *last
+			past.Cured = true
+			s.mem.Last, s.dirty = &past, true
+		}
 	}
 	return r.judge(s, now)
 }
@@ -44,7 +50,7 @@ func (r rules) judge(s state, now time.Time) state {
 	last := s.mem.Last
 	switch {
 	case s.needed && s.inVain():
-	case s.needed && !s.cured && last != nil && last.Outcome == rebooted && now.Sub(last.Time).Abs() < inVainWithin && subset(s.reasons, last.Reasons):
+	case s.needed && last != nil && !last.Cured && last.Outcome == rebooted && now.Sub(last.Time).Abs() < inVainWithin && subset(s.reasons, last.Reasons):
 		s.mem.InVain, s.dirty = s.reasons, true
 	case s.needKnown && s.mem.InVain != nil:
 		// Beside a new reason an old one still stands, and counts again once the new
