@@ -44,9 +44,20 @@ func (s Store) Holders(group string) []string {
 
 // Phase is the phase in machine's holder record in group, empty without one.
 func (s Store) Phase(group, machine string) string {
-	var holder struct{ Phase string }
+	phase, _ := s.record(group, machine)
+	return phase
+}
+
+// Reason is the reason in machine's holder record in group, empty without one.
+func (s Store) Reason(group, machine string) string {
+	_, reason := s.record(group, machine)
+	return reason
+}
+
+func (s Store) record(group, machine string) (phase, reason string) {
+	var holder struct{ Phase, Reason string }
 	json.Unmarshal([]byte(s[base(group)+"holders/"+machine]), &holder)
-	return holder.Phase
+	return holder.Phase, holder.Reason
 }
 
 // Queued says whether machine waits in group's queue.
@@ -87,6 +98,7 @@ type Audit struct {
 	changed    chan struct{}
 	allowed    map[string]bool // machine ids
 	ever       map[string]bool // machine ids that held or queued
+	slots      map[string]int  // machine ids, how often they were granted a slot
 	violations []string
 }
 
@@ -97,7 +109,7 @@ func (f *Fleet) StartAudit(ctx context.Context, etcd *Etcd) (*Audit, error) {
 		return nil, err
 	}
 	a := &Audit{fleet: f, etcd: etcd, store: Store{}, changed: make(chan struct{}),
-		down: map[string]bool{}, allowed: map[string]bool{}, ever: map[string]bool{}}
+		down: map[string]bool{}, allowed: map[string]bool{}, ever: map[string]bool{}, slots: map[string]int{}}
 	for _, kv := range res.Kvs {
 		a.store[string(kv.Key)] = string(kv.Value)
 	}
@@ -144,6 +156,13 @@ func (a *Audit) Ever(m *Machine) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.ever[m.ID]
+}
+
+// Slots is how many slots m was granted, in all groups.
+func (a *Audit) Slots(m *Machine) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.slots[m.ID]
 }
 
 // Violations are the moments in which a guarantee did not hold.
@@ -214,7 +233,8 @@ func (a *Audit) change(ctx context.Context, change *clientv3.Event) {
 	}
 	a.store = next
 	for _, m := range a.fleet.Machines() {
-		if strings.HasSuffix(key, "/"+m.ID) && !strings.HasPrefix(key, prefix+"machines/") {
+		waits := strings.Contains(key, "/queue/") || strings.Contains(key, "/holders/")
+		if waits && strings.HasSuffix(key, "/"+m.ID) {
 			a.ever[m.ID] = true
 		}
 	}
@@ -223,8 +243,23 @@ func (a *Audit) change(ctx context.Context, change *clientv3.Event) {
 	a.mu.Unlock()
 
 	if strings.HasSuffix(key, "/semaphore") {
+		a.countSlots(before, value)
 		if err := a.checkSemaphore(ctx, before, value); err != nil {
 			a.violation("%s: %v (was %s, is %s)", key, err, before, value)
+		}
+	}
+}
+
+// countSlots counts those that one change of a semaphore's document grants.
+func (a *Audit) countSlots(before, after string) {
+	var old, now semaphore
+	json.Unmarshal([]byte(before), &old)
+	json.Unmarshal([]byte(after), &now)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range now.Holders {
+		if !slices.Contains(old.Holders, id) {
+			a.slots[id]++
 		}
 	}
 }

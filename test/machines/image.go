@@ -158,7 +158,8 @@ func writeHarnessLayer(dir string) error {
 
 // BuildRelease writes what a machine under test has installed into dir, a layer
 // for Config.Layers: locksmithd and locksmithctl built from the module in
-// directory module, the unit as shipped, and the stand-in for the update engine.
+// directory module, the unit as shipped, and the stand-ins for the update engine and
+// for a package manager at work.
 func BuildRelease(ctx context.Context, module, dir string) error {
 	unit, err := os.ReadFile(filepath.Join(module, "dist/locksmithd.service"))
 	if err != nil {
@@ -176,6 +177,7 @@ func BuildRelease(ctx context.Context, module, dir string) error {
 		goBuild(ctx, module, filepath.Join(dir, bin), "./cmd/locksmithd"),
 		goBuild(ctx, module, filepath.Join(dir, "usr/bin/locksmithctl"), "./cmd/locksmithctl"),
 		goBuild(ctx, module, filepath.Join(dir, "usr/bin/updateengine"), "./test/machines/updateengine"),
+		goBuild(ctx, module, filepath.Join(dir, "usr/bin/holdlock"), "./test/machines/holdlock"),
 		writeFile(filepath.Join(dir, "etc/systemd/system/locksmithd.service"), unit, 0o644),
 		writeFile(filepath.Join(dir, "etc/dbus-1/system.d/com.coreos.update1.conf"), policy, 0o644),
 	)

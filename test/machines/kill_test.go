@@ -18,7 +18,7 @@ const somebody = "0000000000000000000000000000abcd"
 // after must be as if nothing had happened: no slot lost, no reboot without one,
 // one reboot per need. Each part begins and ends with an idle machine.
 func TestKill(t *testing.T) {
-	c := newCluster(t, "LOCKSMITHD_LOGIN_DELAY=10m", "")
+	c := newCluster(t, "LOCKSMITHD_LOGIN_DELAY=10m\nLOCKSMITHD_MAX_REBOOTS_PER_DAY=0", "")
 	m := c.ms[0]
 	boots := 1
 	part := func(name string, test func(t *testing.T)) {

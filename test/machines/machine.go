@@ -255,15 +255,32 @@ func (m *Machine) Path(name string) (string, error) {
 }
 
 // WriteFile writes a file with mode 0644 on the machine, whether it is on or off.
-func (m *Machine) WriteFile(name string, data []byte) error {
+func (m *Machine) WriteFile(name string, data []byte) error { return m.write(name, data, 0o644) }
+
+// WriteProgram is WriteFile with mode 0755.
+func (m *Machine) WriteProgram(name string, data []byte) error { return m.write(name, data, 0o755) }
+
+func (m *Machine) write(name string, data []byte, mode os.FileMode) error {
 	if !m.on() {
-		return writeFile(filepath.Join(m.dir, "upper", name), data, 0o644)
+		return writeFile(filepath.Join(m.dir, "upper", name), data, mode)
 	}
 	path, err := m.Path(name)
 	if err != nil {
 		return err
 	}
-	return writeFile(path, data, 0o644)
+	return writeFile(path, data, mode)
+}
+
+// Remove removes a file of the running machine. One that is not there is no error.
+func (m *Machine) Remove(name string) error {
+	path, err := m.Path(name)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // ReadFile reads a file of the machine: of a running one anything, of one that is

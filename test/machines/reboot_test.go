@@ -66,6 +66,7 @@ func TestPoweredOffHolder(t *testing.T) {
 		return dead != nil && queued == 2
 	}))
 	rest := slices.DeleteFunc(slices.Clone(c.ms), func(m *machines.Machine) bool { return m == dead })
+	c.waitStore("the presence of the machine", func(s machines.Store) bool { return s.Present(dead.ID) })
 	must(t, dead.PowerOff(within(t, limit)))
 	for _, m := range rest {
 		must(t, m.LetShutdown(within(t, limit)))

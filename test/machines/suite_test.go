@@ -70,8 +70,14 @@ type cluster struct {
 // added to the environment of each.
 func newCluster(t *testing.T, env string, groups ...string) *cluster {
 	t.Helper()
+	return newClusterOf(t, machines.Bookworm, env, groups...)
+}
+
+func newClusterOf(t *testing.T, suite machines.Suite, env string, groups ...string) *cluster {
+	t.Helper()
 	machines.Require(t)
 	c := &cluster{t: t, fleet: machines.ForTest(t, machines.Config{
+		Suite:  suite,
 		Layers: []string{releaseLayer(t)},
 		// Long enough that machines which may be down together are.
 		Firmware: 500 * time.Millisecond,
