@@ -46,6 +46,7 @@ var uses = map[string][]string{
 	"internal/hook":        {".", "internal/command", "internal/agent"},
 	"internal/memory":      {"internal/agent"},
 	"internal/control":     {".", "internal/agent"},
+	"internal/alerts":      {"internal/agent"},
 	"internal/coordinator": {"."},
 	"internal/journal":     {},
 	"internal/metrics":     {".", "internal/agent"},
