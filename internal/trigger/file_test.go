@@ -347,35 +347,6 @@ func TestFileChurn(t *testing.T) {
 	}
 }
 
-// Others write to /run all the time: nothing is looked at for them.
-func TestOthersFiles(t *testing.T) {
-	dir := t.TempDir()
-	f := &follower{
-		targets: func() []target { return []target{{path: filepath.Join(dir, "reboot-required")}} },
-		log:     discard,
-	}
-	quickly(f)
-	f.quiet = 0 // every event counts
-	looks := make(chan struct{}, 1000)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		f.run(ctx, func() { looks <- struct{}{} })
-	}()
-	<-looks
-	for i := range 50 {
-		put(t, filepath.Join(dir, fmt.Sprint("utmp", i)), "x")
-	}
-	put(t, filepath.Join(dir, "reboot-required"), "x") // comes after them
-	<-looks
-	cancel()
-	<-ended
-	if n := len(looks); n > 2 { // it was made, and then written to
-		t.Errorf("looked %d times more", n)
-	}
-}
-
 func TestPackageNames(t *testing.T) {
 	var many bytes.Buffer
 	for i := range 17 {

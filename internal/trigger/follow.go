@@ -164,14 +164,11 @@ func (f *follower) replaces(event fsnotify.Event) bool {
 	return event.Has(fsnotify.Remove|fsnotify.Rename|fsnotify.Create) && f.watches(filepath.Clean(event.Name))
 }
 
-// concerns says whether event is about a name on the way to a target, or about one
-// of the directories themselves.
+// concerns says whether event is about a name on the way to a target.
 func (f *follower) concerns(event fsnotify.Event) bool {
 	path := filepath.Clean(event.Name)
 	dir, name := filepath.Dir(path), filepath.Base(path)
-	return f.watches(path) || slices.ContainsFunc(f.armed, func(p *place) bool {
-		return p.dir == dir && p.wants(name)
-	})
+	return slices.ContainsFunc(f.armed, func(p *place) bool { return p.dir == dir && p.wants(name) })
 }
 
 func (f *follower) watches(dir string) bool {
