@@ -59,7 +59,7 @@ func TestOthersFiles(t *testing.T) {
 	for i := range 50 {
 		put(t, fmt.Sprint(path, i), "x")
 	}
-	put(t, path, "x") // comes after them
+	put(t, path, "x")                                    // comes after them
 	if n := expect(t, looks, true) + len(looks); n > 3 { // it was made, and then written to
 		t.Errorf("looked %d times", n)
 	}
