@@ -145,15 +145,21 @@ func acquire(t testing.TB, s *Store, req locksmith.Request) *waiter {
 
 func (w *waiter) granted(t testing.TB) locksmith.Slots {
 	t.Helper()
+	if err := w.ended(t); err != nil {
+		t.Fatalf("%s: %v", w.machine, err)
+	}
+	return w.slots
+}
+
+// ended is what the wait ended with.
+func (w *waiter) ended(t testing.TB) error {
+	t.Helper()
 	select {
 	case <-w.done:
 	case <-time.After(30 * time.Second):
-		t.Fatalf("%s: no slot after 30 s", w.machine)
+		t.Fatalf("%s: still waiting after 30 s", w.machine)
 	}
-	if w.err != nil {
-		t.Fatalf("%s: %v", w.machine, w.err)
-	}
-	return w.slots
+	return w.err
 }
 
 func (w *waiter) isWaiting() bool {

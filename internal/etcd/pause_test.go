@@ -300,9 +300,8 @@ func TestPausedMachineHoldsUpNobody(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer resume(t, s, scope)
-				<-both.done // although a is full as well
-				if !isPaused(both.err, scope) {
-					t.Errorf("it left with %v", both.err)
+				if err := both.ended(t); !isPaused(err, scope) { // although a is full as well
+					t.Errorf("it left with %v", err)
 				}
 				if err := s.Release(t.Context(), holder, locksmith.Result{}); err != nil {
 					t.Fatal(err)
@@ -328,9 +327,8 @@ func TestPausedEverywhereThenInOne(t *testing.T) {
 		}
 		resume(t, s, ofGroup(a))
 		only.granted(t)
-		<-both.done
-		if !isPaused(both.err, ofGroup(b)) {
-			t.Errorf("it left with %v", both.err)
+		if err := both.ended(t); !isPaused(err, ofGroup(b)) {
+			t.Errorf("it left with %v", err)
 		}
 	})
 }
@@ -345,8 +343,13 @@ func TestPauseExpires(t *testing.T) {
 			t.Fatal(err)
 		}
 		watched := make(chan error, 1)
-		go func() { // a look at it ends with it, too
-			watched <- s.WatchStatus(t.Context(), g, func(st locksmith.GroupStatus) error {
+		idle := p // where nobody waits, and so nothing else happens
+		idle.Scope = ofGroup(newGroup(t))
+		if err := s.Pause(t.Context(), idle); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			watched <- s.WatchStatus(t.Context(), idle.Scope.Group, func(st locksmith.GroupStatus) error {
 				if len(st.Pauses) == 0 {
 					return errStopped
 				}
@@ -362,8 +365,13 @@ func TestPauseExpires(t *testing.T) {
 			t.Errorf("somebody touched the policy: %s", got)
 		}
 		must(s.Advance(t.Context(), slots, locksmith.PhaseRebooting, ""))(t)
-		if err := <-watched; !errors.Is(err, errStopped) {
-			t.Error(err)
+		select {
+		case err := <-watched:
+			if !errors.Is(err, errStopped) {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("who watches does not see that the pause is over")
 		}
 		if err := s.Resume(t.Context(), p.Scope, "bob"); !errors.Is(err, locksmith.ErrNotPaused) {
 			t.Errorf("resume of what is over: %v", err)

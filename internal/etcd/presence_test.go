@@ -103,7 +103,9 @@ func awaitKey(t *testing.T, srv *etcdtest.Server, key, what string, ok func(p lo
 func TestKeepPresence(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
 		rawDelete(t, srv, prefix)
-		s := dial(t, srv.Endpoint, func(c *Config) { c.PresenceSettle, c.PresenceEvery = 300*time.Millisecond, 500*time.Millisecond })
+		s := dial(t, srv.Endpoint, func(c *Config) {
+			c.LeaseTTL, c.PresenceSettle, c.PresenceEvery = 3*time.Second, 300*time.Millisecond, 500*time.Millisecond
+		})
 		latest := make(chan locksmith.Presence)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		done := make(chan error, 1)
