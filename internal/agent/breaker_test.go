@@ -183,6 +183,20 @@ func TestTriggerLateAfterTheReboot(t *testing.T) {
 	})
 }
 
+// What another trigger cannot tell does not make a new need an old one.
+func TestNewNeedBesideAnError(t *testing.T) {
+	r := testRules()
+	s := in(locksmith.PhaseIdle, func(s *state) { s.mem.Last = &Past{Time: open, Reasons: []string{"by hand"}, Outcome: rebooted} })
+	yes := evNeed{known: true, needed: true, triggers: []string{"control"}, reasons: []string{"by hand"}, sure: []string{"control"}}
+	if s := r.answered(s, yes, open.Add(time.Minute)); !s.inVain() {
+		t.Error("a need that never went is a new one")
+	}
+	s = r.answered(s, evNeed{sure: []string{"control"}}, open.Add(time.Minute)) // and another cannot tell
+	if s := r.answered(s, yes, open.Add(time.Minute)); s.inVain() {
+		t.Error("a new need is kept back")
+	}
+}
+
 // An old need that a reboot did not cure stays known while a new one comes and goes.
 func TestOldNeedBesideANewOne(t *testing.T) {
 	r := testRules()

@@ -211,3 +211,21 @@ func TestPresence(t *testing.T) {
 		}
 	})
 }
+
+// While it waits for an instant, the agent looks at the clock now and then: somebody
+// may have set it.
+func TestClockIsLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.window = daily{3, 1}
+		w.setNeed(needed)
+		looks := 0
+		w.run(func(c *Config) { c.OnChange = func(Status) { looks++ } })
+		synctest.Wait()
+		looks = 0
+		time.Sleep(2 * time.Hour)
+		if looks < 10 || looks > 20 {
+			t.Errorf("looked %d times", looks)
+		}
+	})
+}

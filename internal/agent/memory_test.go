@@ -233,17 +233,11 @@ func TestSoftRebootByAccident(t *testing.T) {
 		}
 		w.run()
 		synctest.Wait()
-		w.rests2(2)
+		m := w.memory()
+		if w.holds() != nil || w.owed || m.Cycle != nil || len(m.Reboots) != 1 || m.Outcomes[rebooted] != 1 || len(w.methods) != 2 {
+			t.Errorf("remembers %+v, did %q", m, w.done())
+		}
 	})
-}
-
-// rests2 is rests for a cycle with so many reboots.
-func (w *world) rests2(reboots int) {
-	w.t.Helper()
-	m := w.memory()
-	if w.holder != nil || w.owed || m.Cycle != nil || len(m.Reboots) != 1 || m.Outcomes[rebooted] != 1 || len(w.methods) != reboots {
-		w.t.Errorf("remembers %+v, did %q", m, w.done())
-	}
 }
 
 // Without a memory, the configured method tells whether a soft reboot was it.

@@ -10,7 +10,7 @@ import (
 
 // answered applies what the triggers say.
 func (r rules) answered(s state, ev evNeed, now time.Time) state {
-	s.sure = ev.sure
+	s.sure, s.saidNo = ev.sure, addNo(s.saidNo, ev)
 	if s.needed && !ev.needed && !ev.known {
 		// An update engine or a bus that restarts costs nobody his place in
 		// the queue; but no reboot is asked for in doubt.
@@ -44,13 +44,21 @@ func (r rules) answered(s state, ev evNeed, now time.Time) state {
 	return r.judge(s, now)
 }
 
-// judge remembers a reboot that was in vain, and forgets one once something else
-// is needed or nothing is.
+// addNo is the triggers that said no, with those that do so now.
+func addNo(saidNo []string, ev evNeed) []string {
+	return slices.Concat(saidNo, slices.DeleteFunc(slices.Clone(ev.sure), func(t string) bool {
+		return slices.Contains(saidNo, t) || slices.Contains(ev.triggers, t)
+	}))
+}
+
+// judge remembers a reboot that was in vain, which is a need for the same reason from
+// triggers that have not said no since; and it forgets that once the need is gone.
 func (r rules) judge(s state, now time.Time) state {
 	last := s.mem.Last
+	isNew := slices.ContainsFunc(s.triggers, func(t string) bool { return slices.Contains(s.saidNo, t) })
 	switch {
 	case s.needed && s.inVain():
-	case s.needed && last != nil && !last.Cured && last.Outcome == rebooted && now.Sub(last.Time).Abs() < inVainWithin && subset(s.reasons, last.Reasons):
+	case s.needed && !isNew && last != nil && !last.Cured && last.Outcome == rebooted && now.Sub(last.Time).Abs() < inVainWithin && subset(s.reasons, last.Reasons):
 		s.mem.InVain, s.dirty = s.reasons, true
 	case s.needKnown && s.mem.InVain != nil:
 		// Beside a new reason an old one still stands, and counts again once the new

@@ -24,6 +24,7 @@ type state struct {
 	atLeast   locksmith.Method // that one of them says is needed; empty: none does
 	sure      []string         // triggers whose last answer is no error
 	cured     bool             // since this start no reboot was needed once
+	saidNo    []string         // triggers that said since this start that none is needed
 
 	pauses  []locksmith.Pause
 	heard   bool   // of pauses, or that there are none
@@ -160,7 +161,7 @@ const (
 
 	aborted  = "aborted: " // and why
 	dryRun   = "dry run"
-	dryWaits = "dry run: would have rebooted; nothing more until something else is needed"
+	dryWaits = locksmith.RanDry
 )
 
 // errAbandoned is how a wait ends that was asked to.

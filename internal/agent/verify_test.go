@@ -205,3 +205,18 @@ func TestFailureIsWrittenOnce(t *testing.T) {
 		}
 	})
 }
+
+// After it has failed once, a machine gets no time for another failure.
+func TestFailsAgainInTheSoak(t *testing.T) {
+	r := testRules()
+	r.verifySoak = time.Minute
+	s := in(locksmith.PhaseFailed, op(effectVerify), func(s *state) { s.verifyUntil, s.published = open.Add(time.Hour), true })
+	s, _ = r.step(s, evDone{}, open)
+	if s.phase != locksmith.PhaseVerifying || s.soakUntil.IsZero() {
+		t.Fatalf("%+v", s)
+	}
+	s.op = effectVerify
+	if s, _ = r.step(s, evDone{errBoom}, open.Add(soakEvery)); s.phase != locksmith.PhaseFailed || !s.soakUntil.IsZero() {
+		t.Errorf("%+v", s)
+	}
+}
