@@ -322,3 +322,32 @@ func TestBreaker(t *testing.T) {
 		})
 	}
 }
+
+// Whatever keeps a machine back before its blockers are asked also voids what they said.
+func TestKeptBack(t *testing.T) {
+	for name, tt := range map[string]struct {
+		at    time.Time
+		state func(*state)
+		end   func(*state)
+	}{
+		"by the window":  {shut, func(*state) {}, func(*state) {}},
+		"by the breaker": {open, func(s *state) { s.mem.InVain = s.reasons }, func(s *state) { s.mem.InVain = nil }},
+		"by a pause":     {open, func(s *state) { s.pauses = []locksmith.Pause{pausedMachine} }, func(s *state) { s.pauses = nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := testRules()
+			s, effects := r.step(in(locksmith.PhaseWindow, func(s *state) {
+				s.reasons, s.checked, s.vetoes, s.retryAt = []string{"x"}, true, []Veto{{"a", "b"}}, tt.at.Add(time.Hour)
+				tt.state(s)
+			}), evTick{}, tt.at)
+			if len(effects) != 0 || s.checked || s.vetoes != nil || s.waiting == "" {
+				t.Errorf("%v in state %+v", effects, s)
+			}
+			tt.end(&s)
+			s, effects = r.step(s, evTick{}, opens)
+			if len(effects) != 1 || effects[0].kind != effectCheck || s.waiting != "" || s.tripped != "" {
+				t.Errorf("afterwards %v in state %+v", effects, s)
+			}
+		})
+	}
+}

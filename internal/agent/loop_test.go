@@ -390,37 +390,6 @@ func TestTriggerRestartsDuringTheDelay(t *testing.T) {
 	})
 }
 
-func TestBestEffortWithoutEtcd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		unlocked := &unlockedMachine{w}
-		r := w.run(func(c *Config) {
-			c.Strategy = locksmith.StrategyBestEffort
-			c.UseLock = w.useLock(false)
-			c.Machine = unlocked
-		})
-		w.setNeed(needed)
-		w.reboots(r)
-		if w.count("queue") != 0 || w.count("rebooted unlocked") != 1 {
-			t.Errorf("%q", w.done())
-		}
-	})
-}
-
-// An etcd that was configured and is down is still running: the machine waits.
-func TestBestEffortWithEtcdDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.failing["find"] = errors.New("etcd is away")
-		w.setNeed(needed)
-		r := w.run(func(c *Config) { c.Strategy, c.UseLock = locksmith.StrategyBestEffort, w.useLock(true) })
-		time.Sleep(24 * time.Hour)
-		if s := r.Status(); s.Phase != locksmith.PhaseRecovering || s.Waiting != "what this machine holds is not known: etcd is away" {
-			t.Errorf("%+v", s)
-		}
-	})
-}
-
 func TestConfigIsChecked(t *testing.T) {
 	_, err := New(Config{Strategy: "tomorrow"})
 	want := `agent: MachineID is required

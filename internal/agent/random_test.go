@@ -126,6 +126,9 @@ func (w *walk) look(e effect) {
 	w.t.Helper()
 	s, r := w.s, w.r
 	if r.dryRun {
+		if s.mem.Cycle != w.disk.Cycle || len(s.mem.Reboots) != len(w.disk.Reboots) {
+			w.fail("a dry run counts: %+v", s.mem)
+		}
 		switch e.kind {
 		case effectAcquire, effectRemember, effectPublish, effectConfirm, effectRelease, effectFind, effectVerify:
 			w.fail("a dry run does %s", e.kind)

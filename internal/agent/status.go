@@ -123,9 +123,21 @@ func happened(before, s state) []string {
 	return events
 }
 
+// cycleTexts say events for people; any other is the new phase.
+var cycleTexts = map[string]string{
+	EventGranted:  "slot granted",
+	EventReturned: "back from the reboot",
+	EventAborted:  "the reboot is given up",
+	EventFailed:   "the reboot has failed",
+	EventReleased: "slot given back",
+}
+
 func (l *loop) reportCycle(event string, before state, now Status) {
 	s, level := l.state, slog.LevelInfo
-	attrs := []any{EventKey, event, "phase", s.phase, "from", before.phase}
+	attrs := []any{EventKey, event, "phase", s.phase}
+	if s.phase != before.phase {
+		attrs = append(attrs, "from", before.phase)
+	}
 	if now.Needed {
 		attrs = append(attrs, "reason", now.Reason)
 	}
@@ -138,7 +150,7 @@ func (l *loop) reportCycle(event string, before state, now Status) {
 	case event == EventPhase && s.phase == locksmith.PhaseRecovering, event == EventPhase && before.phase == locksmith.PhaseRecovering && s.phase == locksmith.PhaseIdle:
 		level = slog.LevelDebug // every minute, where best-effort finds no etcd
 	}
-	l.log.Log(l.ctx, level, "phase", attrs...)
+	l.log.Log(l.ctx, level, cmp.Or(cycleTexts[event], "phase"), attrs...)
 }
 
 // describe is the state as the agent shows it.
