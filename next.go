@@ -17,6 +17,10 @@ func (w Why) Next(now time.Time) string {
 	return text
 }
 
+// RanDry is what a machine waits for, in its presence, once a dry run has gone through
+// every step.
+const RanDry = "dry run: would have rebooted; nothing more until something else is needed"
+
 // Pauses are those that keep the machine from starting a reboot at now, each once.
 func (w Why) Pauses(now time.Time) []Pause {
 	all := slices.Clone(w.Machine.Pauses)
@@ -43,6 +47,8 @@ func (w Why) next(now time.Time) string {
 		return "nothing: its strategy is off."
 	case phase == PhaseIdle && m.NeededSince == 0:
 		return "nothing, until a reboot is needed."
+	case m.DryRun && phase == PhaseIdle && m.Waiting == RanDry:
+		return "nothing, until something else is needed: the log says what would have been done."
 	case m.Holds != nil && !m.Holds.Own():
 		return byHand
 	case phase == PhaseRebooting && now.Sub(When(since)) >= BootTime:

@@ -92,6 +92,8 @@ func (p *whyPage) phaseWords(phase locksmith.Phase) string {
 	switch {
 	case phase == "":
 		return "its phase is not known"
+	case phase == locksmith.PhaseIdle && p.w.Machine.Waiting == locksmith.RanDry:
+		return "done with its dry run (idle)"
 	case phase == locksmith.PhaseIdle && p.w.Machine.NeededSince > 0:
 		return "waiting for its next try (idle)"
 	case words[phase] == "": // idle and rebooting say it themselves

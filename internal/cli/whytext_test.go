@@ -155,6 +155,9 @@ var whys = map[string]locksmith.Why{
 	}),
 	"dry-run": with(web3("window", open, unpaused, breaker, unblocked, locksmith.Condition{Name: "slot", State: "pending", Text: "a dry run takes none"}, users),
 		func(w *locksmith.Why) { w.Machine.DryRun = true }),
+	"ran-dry": with(web3("idle", open, unpaused, breaker, locksmith.Condition{Name: "checks", State: "pending"},
+		locksmith.Condition{Name: "slot", State: "pending", Text: "a dry run takes none"}, users),
+		func(w *locksmith.Why) { w.Machine.DryRun, w.Machine.Waiting = true, locksmith.RanDry }),
 	"hostile": with(web3("queued", locksmith.Condition{Name: "x\x1b[2J", State: "blo\ncked", Text: "a\x1b[2Jb\nc"}), func(w *locksmith.Why) {
 		w.Machine.Hostname, w.Machine.Reason = "we\x1b]0;b", "two\nlines"
 	}),
