@@ -22,7 +22,7 @@ import (
 func main() {
 	os.Exit(cli.Run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr, cli.Deps{
 		Open:   open,
-		Daemon: control.Client{},
+		Daemon: func(socket string) cli.Daemon { return control.Client{Path: socket} },
 		Reboot: reboot,
 	}))
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
-	"github.com/locksmith-reboot/locksmith/internal/control"
 	"github.com/locksmith-reboot/locksmith/internal/coordinator"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
 	"github.com/locksmith-reboot/locksmith/internal/options"
@@ -45,7 +44,7 @@ const (
 	optRebootGrace = "reboot-grace"
 	optLeaseTTL    = "lease-ttl"
 
-	optControlSocket  = "control-socket"
+	optControlSocket  = options.ControlSocket
 	optMetricsAddress = "metrics-address"
 	optStateDir       = "state-dir"
 	optCoordinator    = "coordinator-file"
@@ -132,8 +131,7 @@ func runFlags() []cli.Flag {
 			Usage: "`DURATION` after which a reboot that was accepted and did not happen has failed"},
 		&cli.DurationFlag{Name: optLeaseTTL, Value: etcd.DefaultLeaseTTL,
 			Usage: "`DURATION`, in whole seconds, after which a machine that fell silent counts as gone and leaves the queue; slots are not affected"},
-		&cli.StringFlag{Name: optControlSocket, Value: control.DefaultPath, TakesFile: true,
-			Usage: "`FILE` of the local control socket"},
+		options.ControlSocketFlag(),
 		&cli.StringFlag{Name: optMetricsAddress,
 			Usage: "`ADDRESS` on which metrics are served over TCP too, such as :9480; without it only on the control socket"},
 		&cli.StringFlag{Name: optStateDir, Value: defaultStateDir, TakesFile: true,

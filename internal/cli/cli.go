@@ -46,7 +46,7 @@ func (a *app) root() *cli.Command {
 	root := &cli.Command{
 		Name:  a.program,
 		Usage: "watch and steer the reboots of a fleet",
-		Flags: append(options.EtcdFlags(a.prefix), options.GroupFlag(), options.DebugFlag(), options.VersionFlag()),
+		Flags: append(options.EtcdFlags(a.prefix), options.GroupFlag(), options.ControlSocketFlag(), options.DebugFlag(), options.VersionFlag()),
 
 		Reader: a.stdin, Writer: a.stdout, ErrWriter: a.stderr,
 		HideHelpCommand: true, // ours, because the library's also sits below every command and eats machine ids
@@ -179,6 +179,9 @@ func (a *app) action(maxArgs int, run func(context.Context, *call) error) cli.Ac
 		return err
 	}
 }
+
+// daemon is the locksmithd of this machine.
+func (c *call) daemon() Daemon { return c.deps.Daemon(c.cmd.String(options.ControlSocket)) }
 
 // open prepares the reboot lock. Nothing is sent before its first use. What goes
 // wrong comes back with each call, so only -debug shows the lock's own log.

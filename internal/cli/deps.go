@@ -51,7 +51,7 @@ type Daemon interface {
 // Deps is what the commands need from outside.
 type Deps struct {
 	Open   func(options.Etcd, *slog.Logger) (Store, error) // required
-	Daemon Daemon                                          // required
+	Daemon func(socket string) Daemon                      // required
 	Reboot func(context.Context) error                     // required: asks for a reboot; nil means accepted; see ErrMayReboot
 
 	LookupEnv     func(string) (string, bool) // nil: os.LookupEnv

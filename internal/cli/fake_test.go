@@ -76,7 +76,7 @@ func atNoon(t *testing.T, store Store, d Daemon, args ...string) (stdout, stderr
 	var out, errs bytes.Buffer
 	status = Run(t.Context(), append([]string{"locksmithctl"}, args...), nil, &out, &errs, Deps{
 		Open:          func(options.Etcd, *slog.Logger) (Store, error) { return store, nil },
-		Daemon:        d,
+		Daemon:        func(string) Daemon { return d },
 		LookupEnv:     func(string) (string, bool) { return "", false },
 		MachineIDFile: id,
 		Now:           func() time.Time { return noon },

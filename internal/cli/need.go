@@ -22,7 +22,7 @@ func (a *app) sendNeedReboot() *cli.Command {
 			ctx, cancel := context.WithTimeout(ctx, c.cmd.Duration(options.Timeout))
 			defer cancel()
 			if !c.cmd.Bool("cancel") {
-				if err := a.deps.Daemon.NeedReboot(ctx, reason); err != nil {
+				if err := c.daemon().NeedReboot(ctx, reason); err != nil {
 					return fail("requesting a reboot", err)
 				}
 				return nil
@@ -30,7 +30,7 @@ func (a *app) sendNeedReboot() *cli.Command {
 			if reason != "" {
 				return options.Usagef("-reason is for a request: leave it out with -cancel")
 			}
-			if err := a.deps.Daemon.CancelReboot(ctx); err != nil {
+			if err := c.daemon().CancelReboot(ctx); err != nil {
 				return fail("cancelling the reboot", err)
 			}
 			return nil

@@ -31,8 +31,13 @@ func TestMain(m *testing.M) {
 func program() {
 	dir := os.Getenv(testDir)
 	os.Exit(cli.Run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr, cli.Deps{
-		Open:          open,
-		Daemon:        control.Client{Path: filepath.Join(dir, "locksmithd.sock")},
+		Open: open,
+		Daemon: func(socket string) cli.Daemon {
+			if socket == options.DefaultControlSocket { // nothing of this machine's
+				socket = filepath.Join(dir, "locksmithd.sock")
+			}
+			return control.Client{Path: socket}
+		},
 		MachineIDFile: filepath.Join(dir, "machine-id"),
 		BootIDFile:    filepath.Join(dir, "boot-id"),
 		Hostname:      func() (string, error) { return "node1", nil },

@@ -56,7 +56,7 @@ func runWhy(ctx context.Context, c *call) error {
 func (c *call) ownWhy(ctx context.Context) (locksmith.Why, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cmd.Duration(options.Timeout))
 	defer cancel()
-	w, err := c.deps.Daemon.Why(ctx)
+	w, err := c.daemon().Why(ctx)
 	if err != nil {
 		id, idErr := c.deps.machineID()
 		if idErr != nil {

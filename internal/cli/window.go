@@ -124,7 +124,7 @@ func (c *call) zone() (*time.Location, error) {
 func (c *call) machineWindows(ctx context.Context) (allow, deny []string, local *time.Location, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cmd.Duration(options.Timeout))
 	defer cancel()
-	if allow, deny, err = c.deps.Daemon.Windows(ctx); err != nil {
+	if allow, deny, err = c.daemon().Windows(ctx); err != nil {
 		return nil, nil, nil, err
 	}
 	const localName = " Local"

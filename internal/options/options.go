@@ -16,6 +16,8 @@ import (
 const (
 	DefaultEndpoint = "http://127.0.0.1:2379"
 	DefaultTimeout  = 10 * time.Second
+
+	DefaultControlSocket = "/run/locksmith/locksmithd.sock"
 )
 
 // Names of the shared options.
@@ -29,6 +31,7 @@ const (
 	EtcdPasswordFile = "etcd-password-file"
 	Timeout          = "timeout"
 	Group            = "group"
+	ControlSocket    = "control-socket"
 	Debug            = "debug"
 	Version          = "version"
 )
@@ -67,6 +70,12 @@ func EtcdFlags(prefix string) []cli.Flag {
 func GroupFlag() cli.Flag {
 	return &cli.StringFlag{Name: Group, Usage: "reboot group `NAME`; several, separated by commas, " +
 		"where a slot is taken in all of them or none"}
+}
+
+// ControlSocketFlag says where locksmithd of this machine listens, or shall.
+func ControlSocketFlag() cli.Flag {
+	return &cli.StringFlag{Name: ControlSocket, Value: DefaultControlSocket, TakesFile: true,
+		Usage: "`FILE` of this machine's control socket"}
 }
 
 // DebugFlag turns debug messages on standard error on.

@@ -42,7 +42,8 @@ type Built struct {
 //	file:/run/reboot-needed   where zypper or transactional-update is
 //	needs-restarting          where that program is
 //	kernel                    where kernels of the running one's flavour are installed,
-//	                          but in containers, and not beside update engine
+//	                          but in containers, and not beside update engine or
+//	                          /run/reboot-needed, which tell of kernels themselves
 //
 // It asks the bus for at most 5 s. The error is one of specs that exclude each other, or
 // of a missing part of d.

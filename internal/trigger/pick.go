@@ -43,6 +43,7 @@ func (p *picks) add(spec Spec, why string) { p.list = append(p.list, Pick{spec, 
 func (d Deps) pick(ctx context.Context) picks {
 	var p picks
 	engine, why := d.updateEngine(ctx)
+	told := engine // whose images have one kernel
 	if engine {
 		p.add(Spec{kind: kindUpdateEngine}, why)
 	} else if why != "" {
@@ -54,14 +55,15 @@ func (d Deps) pick(ctx context.Context) picks {
 	for _, path := range []string{"/usr/bin/zypper", "/usr/sbin/transactional-update", "/usr/bin/transactional-update"} {
 		if d.has(path) {
 			p.add(Spec{kind: kindFile, path: "/run/" + rebootNeeded}, filepath.Base(path)+" is here")
+			told = true // of new kernels too, and whether kexec is enough for them
 			break
 		}
 	}
 	if d.has(needsRestarting.Path) {
 		p.add(Spec{kind: kindNeedsRestarting}, needsRestarting.Path+" is here")
 	}
-	if engine {
-		return p // whose images have one kernel
+	if told {
+		return p
 	}
 	switch _, _, err := d.kernel().kernels(); {
 	case d.has("/run/systemd/container"):
