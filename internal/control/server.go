@@ -102,7 +102,7 @@ func (s *Server) handler(ctx context.Context) http.Handler {
 	}
 	read(pathStatus, s.status)
 	if s.Why != nil {
-		read(pathWhy, whyHandler(ctx, s.Why))
+		read(pathWhy, whyHandler(ctx, s.Why, s.state))
 	} else {
 		mux.HandleFunc(pathWhy, missing("this locksmithd does not say why"))
 	}
@@ -118,6 +118,12 @@ func (s *Server) handler(ctx context.Context) http.Handler {
 		fail(w, http.StatusNotFound, fmt.Errorf("no such path; there are %s, %s, %s and %s", pathStatus, pathWhy, pathNeedReboot, pathMetrics))
 	})
 	return mux
+}
+
+// state is what an answer to why is about: where the machine is, and what it waits for.
+func (s *Server) state() string {
+	is := s.Status()
+	return fmt.Sprint(is.Phase, is.Since.UnixNano(), is.Needed, is.Held, is.Waiting)
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {

@@ -11,19 +11,20 @@ import (
 )
 
 // whyHandler answers with what ask says. One request at a time asks, in its own
-// goroutine; all that come meanwhile and within whyAge get the same answer, so
-// that a crowd on the machine is no load on etcd. ctx is the server's: the one who
-// asks for all must not end it by leaving.
-func whyHandler(ctx context.Context, ask func(context.Context) locksmith.Why) http.HandlerFunc {
+// goroutine; all that come meanwhile, and within whyAge while state stays the same, get
+// the same answer, so that a crowd on the machine is no load on etcd. ctx is the
+// server's: the one who asks for all must not end it by leaving.
+func whyHandler(ctx context.Context, ask func(context.Context) locksmith.Why, state func() string) http.HandlerFunc {
 	turn := make(chan struct{}, 1)
 	var last response // encoded once for all, as it may be long; with made, of whoever has the turn
 	var made time.Time
+	var of string
 	answer := func() response {
 		defer func() { <-turn }()
-		if made.IsZero() || time.Since(made) >= whyAge {
+		if now := state(); made.IsZero() || time.Since(made) >= whyAge || now != of {
 			limited, cancel := context.WithTimeout(ctx, whyLimit)
 			defer cancel()
-			last, made = encode(http.StatusOK, ask(limited)), time.Now()
+			last, made, of = encode(http.StatusOK, ask(limited)), time.Now(), now
 		}
 		return last
 	}

@@ -29,6 +29,9 @@ func counting(takes time.Duration) (ask func(context.Context) locksmith.Why, cal
 	}, calls
 }
 
+// idle is a machine that stays as it is.
+func idle() string { return "idle" }
+
 func get1(ctx context.Context, h http.Handler) (status int, why locksmith.Why, text string) {
 	rec := httptest.NewRecorder()
 	h.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, http.MethodGet, pathWhy, nil))
@@ -40,7 +43,7 @@ func get1(ctx context.Context, h http.Handler) (status int, why locksmith.Why, t
 func TestACrowdAsksOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ask, calls := counting(3 * time.Second)
-		h := whyHandler(t.Context(), ask)
+		h := whyHandler(t.Context(), ask, idle)
 		var wg sync.WaitGroup
 		for range 200 {
 			wg.Go(func() {
@@ -59,7 +62,7 @@ func TestACrowdAsksOnce(t *testing.T) {
 func TestAnAnswerServesForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ask, _ := counting(0)
-		h := whyHandler(t.Context(), ask)
+		h := whyHandler(t.Context(), ask, idle)
 		for i, want := range []int64{1, 1, 2, 2, 3} { // half a second apart
 			if _, why, _ := get1(t.Context(), h); why.Time != want {
 				t.Errorf("request %d: got answer %d, want %d", i, why.Time, want)
@@ -69,11 +72,28 @@ func TestAnAnswerServesForASecond(t *testing.T) {
 	})
 }
 
+// Whoever has seen a machine's new phase is not told why of the one before.
+func TestAnAnswerServesForAState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ask, _ := counting(0)
+		state := "idle"
+		h := whyHandler(t.Context(), ask, func() string { return state })
+		for i, want := range []int64{1, 1, 2, 2} {
+			if i == 2 {
+				state = "queued"
+			}
+			if _, why, _ := get1(t.Context(), h); why.Time != want {
+				t.Errorf("request %d: got answer %d, want %d", i, why.Time, want)
+			}
+		}
+	})
+}
+
 func TestWhyIsLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ask, _ := counting(time.Hour)
 		begun := time.Now()
-		status, why, _ := get1(t.Context(), whyHandler(t.Context(), ask))
+		status, why, _ := get1(t.Context(), whyHandler(t.Context(), ask, idle))
 		if took := time.Since(begun); took != whyLimit || status != 200 || why.StoreError != context.DeadlineExceeded.Error() {
 			t.Errorf("after %v: %d, %q", took, status, why.StoreError)
 		}
@@ -86,7 +106,7 @@ func TestWhyAndThoseWhoLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, stop := context.WithCancelCause(t.Context())
 		ask, calls := counting(4 * time.Second)
-		h := whyHandler(server, ask)
+		h := whyHandler(server, ask, idle)
 		first, leave := context.WithCancel(t.Context())
 		go get1(first, h)
 		synctest.Wait()
@@ -118,7 +138,7 @@ func TestWhyAndThoseWhoLeave(t *testing.T) {
 func TestWhyThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		h := whyHandler(t.Context(), func(context.Context) locksmith.Why { <-release; return locksmith.Why{} })
+		h := whyHandler(t.Context(), func(context.Context) locksmith.Why { <-release; return locksmith.Why{} }, idle)
 		go get1(t.Context(), h)
 		synctest.Wait()
 		begun := time.Now()
