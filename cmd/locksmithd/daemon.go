@@ -172,7 +172,7 @@ func (d *daemon) assembleAgent(ctx context.Context, s settings, h host, file *me
 		Groups: s.groups, Strategy: s.strategy, Priority: s.priority,
 		Machine:     rebooter{machine, d.runner, s},
 		Triggers:    append(triggers.Triggers, requests),
-		Blockers:    d.blockers(s, h, machine, hooks),
+		Blockers:    d.blockers(s, h, machine, hooks, triggers.Triggers),
 		Verifiers:   d.verifiers(s, hooks),
 		Coordinator: d.coordinator,
 		Method:      s.method,

@@ -39,6 +39,11 @@ const (
 	optMaxPerDay = "max-reboots-per-day"
 	optMinUptime = "min-uptime"
 
+	optAlerts        = "block-on-alerts"
+	optAlertsMatch   = "alerts-match"
+	optAlertsIgnore  = "alerts-ignore"
+	optAlertsPending = "alerts-pending"
+
 	optLoginPolicy = "login-policy"
 	optLoginDelay  = "login-delay"
 	optRebootGrace = "reboot-grace"
@@ -117,6 +122,13 @@ func blockFlags() []cli.Flag {
 			Usage: "most reboots in any 24 hours, a `NUMBER`; 0: any number"},
 		&cli.DurationFlag{Name: optMinUptime,
 			Usage: "`DURATION` that the machine must have been up before it reboots"},
+		&cli.StringFlag{Name: optAlerts,
+			Usage: "`URL` of a Prometheus whose firing alerts block the reboot; with a user and password in it, set it in the environment file"},
+		&cli.StringFlag{Name: optAlertsMatch,
+			Usage: "only alerts whose whole name matches block, a regular `EXPRESSION`"},
+		&cli.StringFlag{Name: optAlertsIgnore,
+			Usage: "alerts whose whole name matches do not block, a regular `EXPRESSION`, such as Watchdog"},
+		&cli.BoolFlag{Name: optAlertsPending, Usage: "alerts block too that are pending"},
 		&cli.StringFlag{Name: optLoginPolicy, Value: loginDelay,
 			Usage: "what logged-in users mean for the reboot, a `POLICY`: delay (they are told and given time), block or ignore"},
 		&cli.DurationFlag{Name: optLoginDelay, Value: agent.DefaultLoginDelay,

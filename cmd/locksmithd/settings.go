@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/alerts"
 	"github.com/locksmith-reboot/locksmith/internal/command"
 	"github.com/locksmith-reboot/locksmith/internal/options"
 	"github.com/locksmith-reboot/locksmith/internal/trigger"
@@ -61,6 +62,7 @@ type settings struct {
 
 	maxPerDay   int
 	minUptime   time.Duration
+	alerts      *alerts.Check // nil: not asked
 	loginPolicy string
 	loginDelay  time.Duration
 
@@ -111,6 +113,7 @@ func readSettings(cmd *cli.Command, prefix string, h host) (settings, error) {
 		{s.readMethod, []string{optMethod}},
 		{s.readHooks, []string{optHookDir, optHookTimeout, optHookTotalTimeout, optHookRunner, optPrepareFailure}},
 		{s.readVerify, []string{optVerifyUnits, optVerifySystem, optVerifyTimeout, optVerifySoak}},
+		{s.readAlerts, []string{optAlerts, optAlertsMatch, optAlertsIgnore, optAlertsPending}},
 		{s.checkNumbers, []string{optPriority, optMaxPerDay}},
 		{s.checkTimes, []string{optLoginDelay, optRebootGrace, optLeaseTTL, optMinUptime}},
 		{s.checkRest, []string{optLogFormat, optControlSocket, optCoordinator, optStateDir, optMetricsAddress, optLoginPolicy}},

@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/alerts"
 	"github.com/locksmith-reboot/locksmith/internal/command"
 	"github.com/locksmith-reboot/locksmith/internal/systemd"
 	"github.com/locksmith-reboot/locksmith/internal/trigger"
@@ -123,5 +125,34 @@ func (s *settings) readVerify(cmd *cli.Command) (err error) {
 	if s.verifyTimeout < 0 || s.verifySoak < 0 {
 		return fmt.Errorf("invalid verify times %v and %v: must be 0 or more", s.verifyTimeout, s.verifySoak)
 	}
+	return nil
+}
+
+func (s *settings) readAlerts(cmd *cli.Command) error {
+	c := alerts.Config{URL: cmd.String(optAlerts), IncludePending: cmd.Bool(optAlertsPending)}
+	for _, part := range []struct {
+		option string
+		into   **regexp.Regexp
+	}{{optAlertsMatch, &c.Match}, {optAlertsIgnore, &c.Ignore}} {
+		text := cmd.String(part.option)
+		if text == "" {
+			continue
+		}
+		if c.URL == "" {
+			return fmt.Errorf("-%s has no meaning without -%s", part.option, optAlerts)
+		}
+		if _, err := regexp.Compile(text); err != nil { // before it is in brackets, which would show
+			return fmt.Errorf("invalid -%s %q: must be a regular expression: %w", part.option, text, err)
+		}
+		*part.into = regexp.MustCompile("^(?:" + text + ")$")
+	}
+	if c.URL == "" {
+		return nil
+	}
+	check, err := alerts.New(c)
+	if err != nil {
+		return fmt.Errorf("-%s: %w", optAlerts, err)
+	}
+	s.alerts = check
 	return nil
 }

@@ -122,6 +122,7 @@ func TestEverySetting(t *testing.T) {
 		"hook-dir": "/hooks", "hook-timeout": "1m", "hook-total-timeout": "1h", "hook-runner": "direct", "prepare-failure": "proceed",
 		"verify-units": "a,b.socket", "verify-system": "running,degraded", "verify-timeout": "7m", "verify-soak": "1s",
 		"max-reboots-per-day": "9", "min-uptime": "1h",
+		"block-on-alerts": "http://p:9090", "alerts-match": "A.*|B", "alerts-ignore": "AB", "alerts-pending": "true",
 		"login-policy": "block", "metrics-address": ":1", "state-dir": "/state",
 	}
 	var environ []string
@@ -144,7 +145,10 @@ func TestEverySetting(t *testing.T) {
 		if want := []string{"kernel", "file:/run/x,y", "uptime:30d"}; !slices.Equal(triggers, want) {
 			t.Errorf("triggers are %q, want %q", triggers, want)
 		}
-		got.windows, got.triggers = nil, nil
+		if got.alerts == nil {
+			t.Error("alerts are not asked")
+		}
+		got.windows, got.triggers, got.alerts = nil, nil, nil
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
 			t.Error(diff)
 		}
@@ -193,6 +197,7 @@ func TestWhoseFault(t *testing.T) {
 		{args: "-reboot-window tomorrow"}, {args: "-no-reboot-window 2026-13-01"}, {args: "-hook-timeout 0s"}, {args: "-hook-runner shell"},
 		{args: "-prepare-failure ignore"}, {args: "-verify-system perfect"}, {args: "-verify-units a/b"}, {args: "-verify-soak -1s"},
 		{args: "-max-reboots-per-day -1"}, {args: "-min-uptime -1s"},
+		{args: "-alerts-match x"}, {args: "-block-on-alerts http://x -alerts-match ("}, {args: "-block-on-alerts prometheus"},
 		{args: "-login-policy kick"}, {args: "-state-dir="}, {args: "-hook-dir hooks"},
 		{args: "-reboot-window-start 25:00 -reboot-window-length 1h"}, {args: "-reboot-window-timezone Nowhere/None"},
 	} {

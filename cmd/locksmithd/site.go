@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
@@ -10,6 +11,7 @@ import (
 	"github.com/locksmith-reboot/locksmith/internal/hook"
 	"github.com/locksmith-reboot/locksmith/internal/login1"
 	"github.com/locksmith-reboot/locksmith/internal/packages"
+	"github.com/locksmith-reboot/locksmith/internal/trigger"
 )
 
 // hooks are the site's own programs around a reboot; nil: there are none.
@@ -24,15 +26,34 @@ func (d *daemon) hooks(s settings) (*hook.Hooks, error) {
 }
 
 // blockers are what may keep the machine from rebooting, besides its window.
-func (d *daemon) blockers(s settings, h host, machine *login1.Machine, hooks *hook.Hooks) []agent.Check {
-	list := []agent.Check{machine.Inhibitors(), packages.New(h.root)}
+func (d *daemon) blockers(s settings, h host, machine *login1.Machine, hooks *hook.Hooks, triggers []agent.Trigger) []agent.Check {
+	list := []agent.Check{machine.Inhibitors(), &atWork{Check: packages.New(h.root), triggers: triggers}}
 	if s.loginPolicy == loginBlock {
 		list = append(list, machine.Users())
+	}
+	if s.alerts != nil {
+		list = append(list, s.alerts)
 	}
 	if hooks != nil {
 		list = append(list, hooks.Checks())
 	}
 	return list
+}
+
+// atWork is the check for a package manager. When one has ended its work, the commands
+// that say whether a reboot is needed are asked anew.
+type atWork struct {
+	agent.Check
+	triggers []agent.Trigger
+	was      atomic.Bool
+}
+
+func (c *atWork) Run(ctx context.Context, about agent.About) error {
+	err := c.Check.Run(ctx, about)
+	if was := c.was.Swap(err != nil); was && err == nil {
+		trigger.Recheck(c.triggers)
+	}
+	return err
 }
 
 // verifiers are what has to pass after a reboot.

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,4 +143,24 @@ func TestDryRun(t *testing.T) {
 	if s, err := store.Status(t.Context(), ""); err != nil || s.Exists || len(s.Queue) > 0 {
 		t.Errorf("in etcd: %+v, %v", s, err)
 	}
+}
+
+// Firing alerts keep the machine from rebooting, and those that do not count do not.
+func TestBlockedByAlerts(t *testing.T) {
+	needRoot(t)
+	var firing atomic.Value
+	firing.Store(`{"labels":{"alertname":"HighErrorRate"},"state":"firing"},`)
+	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"status":"success","data":{"alerts":[%s{"labels":{"alertname":"Watchdog"},"state":"firing"}]}}`, firing.Load())
+	}))
+	defer prometheus.Close()
+	m := newMachine(t)
+	m.start("REBOOT_STRATEGY=reboot", "LOCKSMITHD_BLOCK_ON_ALERTS="+prometheus.URL, "LOCKSMITHD_ALERTS_IGNORE=Watch.*").ready()
+	m.request()
+	s := m.awaitStatus("blocked", func(s agent.Status) bool { return s.Waiting != "" && s.Phase == locksmith.PhaseWindow })
+	if !strings.Contains(s.Waiting, "HighErrorRate") || strings.Contains(s.Waiting, "Watchdog") {
+		t.Errorf("waits for %q", s.Waiting)
+	}
+	firing.Store("")
+	m.awaitReboot()
 }
