@@ -73,13 +73,13 @@ func (c client) get(ctx context.Context) ([]byte, error) {
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, failed(ctx, err)
+		return nil, failed(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	switch {
 	case err != nil:
-		return nil, failed(ctx, err)
+		return nil, failed(err)
 	case resp.StatusCode != http.StatusOK:
 		return nil, refusal(resp.StatusCode, body)
 	case len(body) > maxBody:
@@ -88,15 +88,12 @@ func (c client) get(ctx context.Context) ([]byte, error) {
 	return body, nil
 }
 
-// failed is err without the URL, which may have been redirected to, or that the time
-// limit ended the question where it did.
-func failed(ctx context.Context, err error) error {
+// failed is err without the URL, which may be one that was redirected to. Where ctx
+// ended the question, err is its cause already.
+func failed(err error) error {
 	var asking *url.Error
 	if errors.As(err, &asking) {
-		err = asking.Err
-	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
+		return asking.Err
 	}
 	return err
 }
