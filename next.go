@@ -21,6 +21,10 @@ func (w Why) Next(now time.Time) string {
 // every step.
 const RanDry = "dry run: would have rebooted; nothing more until something else is needed"
 
+// RebootFailed is how what a machine waits for begins, in its presence, while it is about
+// to ask for its reboot again.
+const RebootFailed = "the reboot call failed: "
+
 // Pauses are those that keep the machine from starting a reboot at now, each once.
 func (w Why) Pauses(now time.Time) []Pause {
 	all := slices.Clone(w.Machine.Pauses)
@@ -51,6 +55,8 @@ func (w Why) next(now time.Time) string {
 		return "nothing, until something else is needed: the log says what would have been done."
 	case m.Holds != nil && !m.Holds.Own():
 		return byHand
+	case phase == PhaseRebooting && strings.HasPrefix(m.Waiting, RebootFailed):
+		return "asks for the reboot again, and after some tries gives up for now" + w.gives(" and gives its slot back") + "."
 	case phase == PhaseRebooting && now.Sub(When(since)) >= BootTime:
 		return "locksmithd asks for the reboot again and then gives up: the machine was asked to reboot " +
 			Span(now.Sub(When(since))) + " ago and is still up."

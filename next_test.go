@@ -152,6 +152,7 @@ func TestNext(t *testing.T) {
 			"nothing, while its slot is held by hand or by a command: only unlock, or the end of the command, gives it back."},
 		{"booting", phased(PhaseNotifying).holding(Holder{By: ByAgent, Phase: PhaseRebooting, PhaseTime: after(-9 * time.Minute)}).absentSince(time.Minute),
 			"comes back from its reboot; then its checks run, and its slot goes back."},
+		{"reboot refused", phased(PhaseRebooting).waiting(RebootFailed + "no kernel is loaded"), "asks for the reboot again, and after some tries gives up for now."},
 		{"ran dry", phased(PhaseIdle).dry().waiting(RanDry), "nothing, until something else is needed: the log says what would have been done. " +
 			"It is a dry run: no slot is taken and nothing reboots."},
 		{"dry run", phased(PhaseNeeded).dry(), "reboots any moment. It is a dry run: no slot is taken and nothing reboots."},

@@ -277,7 +277,7 @@ func (r rules) done(s state, err error, now time.Time) state {
 			s.accepted = now
 			return s
 		}
-		return r.notRebooted(s, now, fmt.Sprintf("the reboot call failed: %v", err))
+		return r.notRebooted(s, now, fmt.Sprintf("%s%v", locksmith.RebootFailed, err))
 	case effectVerify:
 		return r.verified(s, err, now)
 	case effectRestore:
