@@ -41,13 +41,25 @@ func TestBestEffortWithEtcdDown(t *testing.T) {
 	})
 }
 
+// That an idle agent looks for etcd once a minute concerns nobody.
+func TestBestEffortIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run(func(c *Config) {
+			c.Strategy, c.UseLock, c.Coordinator = locksmith.StrategyBestEffort, w.useLock(false), w
+		})
+		time.Sleep(time.Hour)
+		w.expect("0s coordinator starting", "0s coordinator running")
+	})
+}
+
 // Whether etcd runs is asked for each reboot, not only at the start.
 func TestBestEffortWhenEtcdIsTurnedOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		running := true
 		r := w.run(func(c *Config) {
-			c.Strategy, c.Machine = locksmith.StrategyBestEffort, &unlockedMachine{w}
+			c.Strategy, c.Machine, c.Coordinator = locksmith.StrategyBestEffort, &unlockedMachine{w}, w
 			c.UseLock = func(context.Context) (bool, error) { return running, nil }
 		})
 		time.Sleep(time.Hour)

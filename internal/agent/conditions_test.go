@@ -92,6 +92,8 @@ func TestConditions(t *testing.T) {
 			need + window + pause + breaker + "checks pending\nslot unknown: no slot: no permission\nusers pending\n"},
 		{"dry run", in(locksmith.PhasePreparing, since, heard, func(s *state) { s.held = false }), func(r *rules) { r.dryRun = true }, "",
 			need + window + pause + breaker + fine + "slot pending: a dry run takes none\nusers pending\n"},
+		{"needed, since when is not known", in(locksmith.PhaseNeeded), nil, "",
+			"need met: update\n" + window + "pause pending\n" + breaker + "checks pending\nslot pending\nusers pending\n"},
 		{"acquired", in(locksmith.PhaseAcquired, since, heard), nil, "", need + window + pause + breaker + fine + slot + "users pending\n"},
 		{"preparing", in(locksmith.PhasePreparing, since, heard), nil, "", need + window + pause + breaker + fine + slot + "users pending\n"},
 		{"notifying", in(locksmith.PhaseNotifying, since, heard, func(s *state) { s.delayUntil = open.Add(time.Minute) }), nil, "",

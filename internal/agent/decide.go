@@ -298,7 +298,7 @@ func (r rules) notifying(s state, now time.Time) (state, effect) {
 		return s, effect{kind: effectPublish, phase: locksmith.PhaseNotifying, message: s.reason}
 	}
 	again := s.delayUntil.Add(-warnBefore)
-	if s.warned = s.warned || r.loginDelay <= warnBefore; !s.warned && !now.Before(again) {
+	if !s.warned && !now.Before(again) {
 		s.warned = true
 		return s, effect{kind: effectTell, sessions: s.sessions, message: rebootMessage(left, s.reason)}
 	}

@@ -149,6 +149,24 @@ var stories = []struct {
 		time.Sleep(4 * time.Minute)
 	}, []string{"reboot-needed", "phase window", "phase queued", "slot-granted", "aborted: aborted: prepare failed: errBoom",
 		"phase releasing", "released: aborted: prepare failed: errBoom", "waiting: aborted: prepare failed: errBoom; next try at 00:05:00"}},
+	{"paused, and no longer needed", func(w *world, r *recorder) {
+		w.setFree(false)
+		w.setNeed(needed)
+		w.answered()
+		synctest.Wait()
+		w.pause(pausedAll)
+		synctest.Wait()
+		r.take()
+		w.setNeed(Need{}) // which does not mean that nobody paused it any more
+	}, []string{"not-needed", "phase idle"}},
+	{"checks that need their time", func(w *world, r *recorder) {
+		w.setNeed(needed)
+		w.reboots(w.answered())
+		r.take()
+		w.failing["verify"] = errDown
+		w.run(func(c *Config) { c.VerifyTimeout = time.Hour })
+		time.Sleep(time.Minute)
+	}, []string{"returned: rebooted", "waiting: checks after the reboot do not pass yet: verify: unit x is down"}},
 	{"best-effort without etcd, idle", func(w *world, _ *recorder) {
 		w.run(func(c *Config) { c.Strategy, c.UseLock = locksmith.StrategyBestEffort, w.useLock(false) })
 		time.Sleep(24 * time.Hour)

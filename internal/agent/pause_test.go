@@ -187,6 +187,28 @@ func TestPauseEndsByItself(t *testing.T) {
 	})
 }
 
+// Nothing wakes an agent that prepares when a pause is over, but its status knows.
+func TestPauseEndsWhilePreparing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.gate("prepare")
+		w.setNeed(needed)
+		r := w.run()
+		synctest.Wait()
+		p := pausedAll
+		p.Until = w.began.Add(time.Hour).Unix()
+		w.pause(p)
+		synctest.Wait()
+		if s := r.Status(); s.Phase != locksmith.PhasePreparing || len(s.Pauses) != 1 {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(time.Hour)
+		if s := r.Status(); s.Phase != locksmith.PhasePreparing || len(s.Pauses) != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // In the queue, too, the status says when a pause is over.
 func TestPauseEndsInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
