@@ -4,10 +4,10 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-race bench bench-quick lint docs clean
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick lint docs clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 build: ## build locksmithctl, locksmithd and locksmith-server into bin/
 	@scripts/build "$(LDFLAGS)"
@@ -23,6 +23,9 @@ test-unit: ## all tests but those on real machines
 
 test-machines: ## the tests on real machines (root)
 	@scripts/test machines
+
+test-machines-long: ## the same with the long forms
+	@LOCKSMITH_MACHINES_LONG=1 scripts/test machines
 
 test-race: ## the concurrent packages under the race detector, twenty times (needs gcc; long)
 	@scripts/test race

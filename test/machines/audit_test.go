@@ -13,6 +13,7 @@ const semaphoreKey = "coreos.com/updateengine/rebootlock/groups/rack+7/semaphore
 // TestAudit has a machine break each guarantee, with documents written by hand,
 // and wants the audit to see it; and keep them, and wants it to say nothing.
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	f := machines.ForTest(t, machines.Config{})
 	etcd, err := f.StartEtcd(within(t, limit))
 	must(t, err)

@@ -11,6 +11,7 @@ import (
 // TestByHand reboots one machine with locksmithctl reboot and asks the agent of
 // the other one with send-need-reboot, while the first is down.
 func TestByHand(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "", "", "")
 	first, second := c.ms[0], c.ms[1]
 

@@ -43,6 +43,7 @@ func add(t *testing.T, f *machines.Fleet, names ...string) []*machines.Machine {
 
 // TestHarness is the harness's own test, without locksmith.
 func TestHarness(t *testing.T) {
+	t.Parallel()
 	f := machines.ForTest(t, machines.Config{})
 	two := add(t, f, "h1", "h2")
 	h1, h2 := two[0], two[1]

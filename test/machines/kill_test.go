@@ -18,6 +18,7 @@ const somebody = "0000000000000000000000000000abcd"
 // after must be as if nothing had happened: no slot lost, no reboot without one,
 // one reboot per need. Each part begins and ends with an idle machine.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "LOCKSMITHD_LOGIN_DELAY=10m\nLOCKSMITHD_MAX_REBOOTS_PER_DAY=0", "")
 	m := c.ms[0]
 	boots := 1

@@ -40,7 +40,7 @@ func TestMethods(t *testing.T) {
 		c.softlyNeeded(m)
 		c.waitStore("the slot", func(s machines.Store) bool { return s.Phase("", m.ID) == string(locksmith.PhaseRebooting) })
 		c.waits(m, locksmith.PhaseRebooting, "cannot reboot by kexec")
-		t.Logf("why:\n%s", c.why(m))
+		c.whySays(m, "cannot reboot by kexec", "Next: asks for the reboot again")
 		c.exec(m, "/usr/bin/locksmithctl", "send-need-reboot", "-cancel")
 		c.waitReleased(m, 2)
 		c.waitPhase(m, locksmith.PhaseIdle)

@@ -156,6 +156,9 @@ func TestPowerLossInEachPhase(t *testing.T) {
 				boots++
 			}
 			c.held(m, s)
+			if s.phase == locksmith.PhasePreparing {
+				c.waitStore("the presence of the machine", func(s machines.Store) bool { return s.Present(m.ID) })
+			}
 			must(t, m.PowerOff(within(t, limit)))
 			c.held(m, s)
 			if s.phase == locksmith.PhasePreparing {

@@ -12,6 +12,7 @@ import (
 )
 
 func TestFiveMachinesOneAtATime(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "", "", "", "", "", "")
 	c.need(c.ms...)
 	c.rebooted(2, c.ms...)
@@ -22,6 +23,7 @@ func TestFiveMachinesOneAtATime(t *testing.T) {
 }
 
 func TestFiveMachinesTwoAtATime(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "", "", "", "", "", "")
 	if got, want := c.ctl("set-max", "2"), "Old: 1\nNew: 2\n"; got != want {
 		t.Errorf("set-max says %q, want %q", got, want)
@@ -36,6 +38,7 @@ func TestFiveMachinesTwoAtATime(t *testing.T) {
 // TestTwoGroups has five machines in two groups of different max, one of them in
 // both.
 func TestTwoGroups(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "", "a", "a", "a,rack 7", "rack 7", "rack 7")
 	c.ctl("-group", "rack 7", "set-max", "2")
 	c.need(c.ms...)
@@ -46,6 +49,7 @@ func TestTwoGroups(t *testing.T) {
 
 // TestPoweredOffHolder has the machine that holds the slot lose power for good.
 func TestPoweredOffHolder(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "", "", "", "")
 	// Holding keeps whoever wins in front of its reboot.
 	for _, m := range c.ms {
@@ -123,6 +127,7 @@ func isAge(word string) bool {
 // TestOutsideWindow has a machine whose window is closed need a reboot, and
 // another one, without a window, need the slot meanwhile.
 func TestOutsideWindow(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "", "", "")
 	closed, other := c.ms[0], c.ms[1]
 	c.reconfigure(closed, window(time.Now().Add(6*time.Hour)))

@@ -104,6 +104,7 @@ func startOne(t *testing.T, suite machines.Suite) onBus {
 // TestChecks asks real systemds, an older and a newer one, what locksmithd's checks
 // ask them.
 func TestChecks(t *testing.T) {
+	t.Parallel()
 	for _, suite := range []machines.Suite{machines.Bookworm, machines.Trixie} {
 		t.Run(string(suite), func(t *testing.T) {
 			o := startOne(t, suite)
@@ -140,6 +141,7 @@ func TestChecks(t *testing.T) {
 // TestTooOldForSoftReboots has a logind refuse what it does not know, and nothing
 // else happen instead.
 func TestTooOldForSoftReboots(t *testing.T) {
+	t.Parallel()
 	o := startOne(t, machines.Bookworm)
 	if n := o.softReboots(); n != -1 {
 		t.Errorf("%d soft reboots are counted, want no count", n)
@@ -159,6 +161,7 @@ func TestTooOldForSoftReboots(t *testing.T) {
 // TestSoftReboot makes soft reboots and a real one, which are told apart by what
 // systemd counts, by the boot id, and by whether the machine's process 1 ended.
 func TestSoftReboot(t *testing.T) {
+	t.Parallel()
 	o := startOne(t, machines.Trixie)
 	boot := o.fleet.Events()[0].Boot
 	began, err := o.systemd().UserspaceStart(within(t, limit))
