@@ -1,6 +1,6 @@
 // Package etcd is the reboot lock on etcd v3: it takes and gives back slots,
-// keeps the queue, the holder records, the history and the presence of agents,
-// and reads them for people.
+// keeps the queue, the holder records, the history, the pauses and what machines say
+// of themselves, and reads them for people.
 //
 // It knows how things are stored and how a slot changes hands, and translates
 // etcd's errors into one line that says what to do. It does not know what a slot

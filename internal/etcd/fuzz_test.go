@@ -65,6 +65,39 @@ func FuzzParseHistory(f *testing.F) {
 	})
 }
 
+// Whatever a policy says, a pause set and ended by us leaves the rest of it.
+func FuzzPolicy(f *testing.F) {
+	for _, doc := range []string{`{}`, `{"pause":{"by":"a","at":1,"until":2,"reason":"r"},"windows":[1.50,"<"]}`, `{"pause":null,"":{}}`, `{"Pause":{"at":1}}`,
+		`{"pause":{"at":-1}}`, `{"pause":[]}`, `{"a":1,"a":2}`, `null`, `[]`, ``} {
+		f.Add([]byte(doc))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		kv := &mvccpb.KeyValue{Key: []byte("a/policy"), Value: doc, ModRevision: 7}
+		p := parsePolicy(locksmith.PauseScope{All: true}, kv)
+		d, err := decodePolicy(kv)
+		if err != nil {
+			unreadable(t, kv, err)
+			if p.pause == nil || !p.pause.Active(time.Now()) {
+				t.Fatalf("%q cannot be read and is no pause", doc)
+			}
+			return
+		}
+		pause := pauseDoc{By: "alice", At: 1, Until: 2, Reason: "<why>"}
+		paused, err := decodePolicy(&mvccpb.KeyValue{Value: []byte(d.document(&pause))})
+		if err != nil || paused.pause == nil || *paused.pause != pause {
+			t.Fatalf("%q, paused, is read as %+v, %v", doc, paused.pause, err)
+		}
+		if before, after := d.document(nil), paused.document(nil); before != after {
+			t.Fatalf("%q became %q after a pause, without one it is %q", doc, after, before)
+		}
+		for name := range d.fields {
+			if _, kept := paused.fields[name]; !kept {
+				t.Fatalf("%q lost %q", doc, name)
+			}
+		}
+	})
+}
+
 // What we write, we read.
 func FuzzHistoryDocument(f *testing.F) {
 	f.Add(int64(1397496396), "actor", "machine", int64(1), int64(2))
