@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,13 +58,13 @@ func TestBestEffortIdle(t *testing.T) {
 func TestBestEffortWhenEtcdIsTurnedOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		running := true
+		var off atomic.Bool
 		r := w.run(func(c *Config) {
 			c.Strategy, c.Machine, c.Coordinator = locksmith.StrategyBestEffort, &unlockedMachine{w}, w
-			c.UseLock = func(context.Context) (bool, error) { return running, nil }
+			c.UseLock = func(context.Context) (bool, error) { return !off.Load(), nil }
 		})
 		time.Sleep(time.Hour)
-		running = false
+		off.Store(true)
 		w.setNeed(needed)
 		w.reboots(r)
 		if w.count("find") != 1 || w.count("queue") != 0 {

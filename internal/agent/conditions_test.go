@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -175,11 +176,11 @@ func TestNoWindowAnyMore(t *testing.T) {
 		w := newWorld(t)
 		w.window = never{}
 		w.setNeed(needed)
-		changes := 0
-		r := w.run(func(c *Config) { c.OnChange = func(Status) { changes++ } })
+		var changes atomic.Int32
+		r := w.run(func(c *Config) { c.OnChange = func(Status) { changes.Add(1) } })
 		time.Sleep(24 * time.Hour)
-		if s := r.Status(); s.Phase != locksmith.PhaseWindow || s.Waiting != "no window ever opens again" || changes > 20 {
-			t.Errorf("%+v after %d changes", s, changes)
+		if s := r.Status(); s.Phase != locksmith.PhaseWindow || s.Waiting != "no window ever opens again" || changes.Load() > 20 {
+			t.Errorf("%+v after %d changes", s, changes.Load())
 		}
 	})
 }
@@ -221,13 +222,13 @@ func TestClockIsLookedAt(t *testing.T) {
 		w := newWorld(t)
 		w.window = daily{3, 1}
 		w.setNeed(needed)
-		looks := 0
-		w.run(func(c *Config) { c.OnChange = func(Status) { looks++ } })
+		var looks atomic.Int32
+		w.run(func(c *Config) { c.OnChange = func(Status) { looks.Add(1) } })
 		synctest.Wait()
-		looks = 0
+		looks.Store(0)
 		time.Sleep(2 * time.Hour)
-		if looks < 10 || looks > 20 {
-			t.Errorf("looked %d times", looks)
+		if n := looks.Load(); n < 10 || n > 20 {
+			t.Errorf("looked %d times", n)
 		}
 	})
 }

@@ -100,7 +100,7 @@ func TestDryRunIsPaused(t *testing.T) {
 		synctest.Wait()
 		check()
 		time.Sleep(time.Hour)
-		if s := r.Status(); s.Phase != locksmith.PhaseWindow || s.Waiting != "all groups paused" || w.count("check") != 1 {
+		if s := r.Status(); s.Phase != locksmith.PhaseWindow || s.Waiting != "all groups paused" || w.count("check") > 1 {
 			t.Errorf("%+v %q", s, w.done())
 		}
 		w.pause()

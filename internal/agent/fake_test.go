@@ -101,7 +101,11 @@ func (w *world) do(ctx context.Context, what string) error {
 func (w *world) holds() *locksmith.Holder {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.holder
+	if w.holder == nil {
+		return nil
+	}
+	h := *w.holder
+	return &h
 }
 
 func (w *world) waits() int {
@@ -235,7 +239,7 @@ func (w *world) Reboot(ctx context.Context, method locksmith.Method) error {
 	if len((state{pauses: w.pauses}).paused(time.Now())) > 0 {
 		w.t.Error("reboot in a pause")
 	}
-	if c := w.memory().Cycle; w.remembers && (c == nil || !c.Prepared || c.Asked.IsZero() || c.Method != method || c.Boot != w.bootID()) {
+	if c := w.onDisk().Cycle; w.remembers && (c == nil || !c.Prepared || c.Asked.IsZero() || c.Method != method || c.Boot != w.bootID()) {
 		w.t.Errorf("reboot by %s, which is not what is remembered: %+v", method, c)
 	}
 	if w.window != nil && !w.window.Contains(time.Now()) {
@@ -351,8 +355,15 @@ func (w *world) remember(m Memory) error {
 	return err
 }
 
-// memory is what is on the disk. The caller holds mu, or nothing runs.
-func (w *world) memory() (m Memory) {
+// memory is what is on the disk.
+func (w *world) memory() Memory {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.onDisk()
+}
+
+// onDisk is memory for whoever holds mu.
+func (w *world) onDisk() (m Memory) {
 	if len(w.disk) > 0 {
 		if err := json.Unmarshal(w.disk, &m); err != nil {
 			w.t.Error(err)
@@ -408,7 +419,7 @@ func (n named) Run(ctx context.Context, about About) error {
 func (w *world) Prepare(ctx context.Context, about About) error {
 	defer w.struck()
 	w.mu.Lock()
-	if c := w.memory().Cycle; w.remembers && (c == nil || !c.Prepared || c.Boot != w.bootID()) {
+	if c := w.onDisk().Cycle; w.remembers && (c == nil || !c.Prepared || c.Boot != w.bootID()) {
 		w.t.Errorf("prepares, and remembers %+v", c)
 	}
 	w.prepared, w.owed = true, true // whatever part of it runs

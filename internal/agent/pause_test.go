@@ -20,6 +20,13 @@ func inGroups(groups ...locksmith.Group) func(*Config) {
 	return func(c *Config) { c.Groups = groups }
 }
 
+// followed is how often pauses were followed.
+func (w *world) followed() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.follows
+}
+
 // A paused machine does not even queue where that would hold up
 // others, and goes on once it may.
 func TestPausedBeforeTheQueue(t *testing.T) {
@@ -38,7 +45,7 @@ func TestPausedBeforeTheQueue(t *testing.T) {
 				if s.Phase != locksmith.PhaseWindow || !strings.HasPrefix(s.Waiting, name+" paused") || w.count("queue") != 0 || len(s.Pauses) != 1 {
 					t.Errorf("%+v %q", s, w.done())
 				}
-				if w.count("check") != 1 {
+				if w.count("check") > 1 {
 					t.Errorf("asks its blockers all the time: %q", w.done())
 				}
 				before := time.Now()
@@ -259,7 +266,7 @@ func TestNoLockNoPause(t *testing.T) {
 		w.pause(pausedMachine, pausedAll)
 		w.setNeed(needed)
 		w.reboots(w.run(func(c *Config) { c.Strategy, c.Machine = locksmith.StrategyReboot, &unlockedMachine{w} }))
-		if w.follows != 0 {
+		if w.followed() != 0 {
 			t.Error("asks a store that it does not use")
 		}
 	})
@@ -304,10 +311,10 @@ func TestPausesCannotBeFollowed(t *testing.T) {
 
 		w.change(func() { w.failing["queue"] = &locksmith.PausedError{Pauses: []locksmith.Pause{pausedMachine}} })
 		w.setNeed(needed)
-		before := w.follows
+		before := w.followed()
 		r = w.run()
 		time.Sleep(10 * time.Minute)
-		if n := w.follows - before; n < 5 || n > 20 {
+		if n := w.followed() - before; n < 5 || n > 20 {
 			t.Errorf("followed %d times", n)
 		}
 		w.change(func() { delete(w.failing, "follow"); delete(w.failing, "queue") })
