@@ -73,7 +73,7 @@ func (p *parser) parse() error {
 		return fmt.Errorf("%q is one word too many; %s", p.next(), forms)
 	}
 	if p.spec.loc, err = time.LoadLocation(zone); err != nil {
-		return fmt.Errorf("%q is not a time zone: must be a name of the time zone database, such as Europe/Berlin or UTC", zone)
+		return fmt.Errorf("%q is not a time zone: must be a name of the time zone database (package tzdata), such as Europe/Berlin or UTC", zone)
 	}
 	return nil
 }

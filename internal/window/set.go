@@ -9,7 +9,10 @@ import (
 // Set is when reboots are allowed: inside any of its windows, or at any time where
 // it has none, and outside all of its deny windows. It is immutable; make one with
 // NewSet.
-type Set struct{ allow, deny []*Spec }
+type Set struct {
+	allow, deny []*Spec
+	anytime     bool // no window, or one that never closes: only deny windows count
+}
 
 // NewSet makes a Set of the windows in allow and the deny windows in deny. Where
 // both are empty it is nil: always open, and no Set is needed to say so.
@@ -17,7 +20,8 @@ func NewSet(allow, deny []*Spec) *Set {
 	if len(allow) == 0 && len(deny) == 0 {
 		return nil
 	}
-	return &Set{allow: slices.Clone(allow), deny: slices.Clone(deny)}
+	anytime := len(allow) == 0 || slices.ContainsFunc(allow, (*Spec).always)
+	return &Set{slices.Clone(allow), slices.Clone(deny), anytime}
 }
 
 // Windows lists the windows as ParseSpec reads them, with their zones.
@@ -50,21 +54,25 @@ func (s *Set) String() string {
 // window belongs to it, its end does not.
 func (s *Set) Contains(t time.Time) bool {
 	contains := func(spec *Spec) bool { return spec.Contains(t) }
-	return (len(s.allow) == 0 || slices.ContainsFunc(s.allow, contains)) && !slices.ContainsFunc(s.deny, contains)
+	return (s.anytime || slices.ContainsFunc(s.allow, contains)) && !slices.ContainsFunc(s.deny, contains)
 }
 
-// Sight is how far Next looks, back and ahead: a little more than five years.
-const Sight = 5 * 366 * day
+// sight is how far Next looks ahead: a little more than five years.
+const sight = 5 * 366 * day
+
+// dawn is how far it looks back. It is the same for every instant, so that the start
+// of an open period stays what it is.
+var dawn = time.Unix(0, 0)
 
 // Next returns the start and end of the open period that contains t, or else of
 // the next one after t. Windows that overlap or touch make one period, which deny
 // windows cut.
 //
-// It looks Sight ahead. A zero start means that no period starts in that time, a zero
-// end that the period does not end in it. A period that began more than Sight before
-// t is said to have begun Sight before t.
+// It looks five years ahead. A zero start means that no period starts in that time,
+// a zero end that the period does not end in it. A period that began before 1970, if
+// it ever did, is said to have begun with 1970, at Unix time 0.
 func (s *Set) Next(t time.Time) (start, end time.Time) {
-	start, end = s.ahead(t, t.Add(Sight))
+	start, end = s.ahead(t, t.Add(sight))
 	if start.Equal(t) {
 		start = s.since(t)
 	}
@@ -76,7 +84,7 @@ func (s *Set) Next(t time.Time) (start, end time.Time) {
 func (s *Set) ahead(t, limit time.Time) (start, end time.Time) {
 	allow, deny := cursors(s.allow), cursors(s.deny)
 	for start = t; ; {
-		if len(s.allow) > 0 {
+		if !s.anytime {
 			start = allow.next(start)
 		}
 		if start.IsZero() || start.After(limit) {
@@ -92,7 +100,7 @@ func (s *Set) ahead(t, limit time.Time) (start, end time.Time) {
 	if cut.After(limit) {
 		cut = time.Time{}
 	}
-	if len(s.allow) == 0 {
+	if s.anytime {
 		return start, cut
 	}
 	if !cut.IsZero() {
@@ -107,16 +115,24 @@ func (s *Set) ahead(t, limit time.Time) (start, end time.Time) {
 // since is when the open period began that contains t. Nearly all began not long
 // ago: it looks a little way back first, and only then further.
 func (s *Set) since(t time.Time) time.Time {
-	for back := 2 * day; ; back = min(4*back, Sight) {
-		from := t.Add(-back)
-		start, end := s.ahead(from, t)
-		for !end.IsZero() && !end.After(t) {
-			start, end = s.ahead(end, t)
-		}
-		if start.After(from) || back == Sight {
+	if !t.After(dawn) {
+		return t
+	}
+	for _, back := range []time.Duration{2 * day, 32 * day, 512 * day} {
+		if start := s.sinceAfter(t.Add(-back), t); start.After(t.Add(-back)) {
 			return start
 		}
 	}
+	return s.sinceAfter(dawn, t)
+}
+
+// sinceAfter is since where that is after from, and else from.
+func (s *Set) sinceAfter(from, t time.Time) time.Time {
+	start, end := s.ahead(from, t)
+	for !end.IsZero() && !end.After(t) {
+		start, end = s.ahead(end, t)
+	}
+	return start
 }
 
 // Opening is a period in which reboots are allowed. A zero End is not in sight.

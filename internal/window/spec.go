@@ -34,6 +34,11 @@ const last = len(ordinals) - 1
 // dated says whether the Spec is one window between two dates.
 func (s *Spec) dated() bool { return !s.to.IsZero() }
 
+// always says whether each day is a whole day of the Spec.
+func (s *Spec) always() bool {
+	return !s.dated() && s.days == everyDay && s.ordinals == 0 && s.length == 0
+}
+
 // startsOn says whether a recurring window starts on date, a midnight in UTC.
 func (s *Spec) startsOn(date time.Time) bool {
 	if !s.days.has(int(date.Weekday())) {

@@ -1,6 +1,7 @@
 package window_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func TestParseSpecErrors(t *testing.T) {
 	const noDay = ` is not a day, a time of day or a date` + forms
 	const noDate = ` is not a date: must be one from 1970 on, like 2026-12-24 or 2026-12-24T18:00`
 	const noTime = ` is not a time of day: must be HH:MM from 00:00 to 23:59`
-	const noZone = ` is not a time zone: must be a name of the time zone database, such as Europe/Berlin or UTC`
+	const noZone = ` is not a time zone: must be a name of the time zone database (package tzdata), such as Europe/Berlin or UTC`
 	tests := []struct{ text, want string }{
 		{"", `it is empty` + forms},
 		{" ", `it is empty` + forms},
@@ -248,4 +249,28 @@ func FuzzParseSpec(f *testing.F) {
 			t.Errorf("%q: %s to %s, written anew %s to %s", text, from, to, f, e)
 		}
 	})
+}
+
+// The examples of the documentation are specifications.
+func TestDocumentation(t *testing.T) {
+	page, err := os.ReadFile("../../docs/windows.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 4 || !strings.Contains(cells[1], "`") {
+			continue
+		}
+		for i, text := range strings.Split(cells[2], "`") {
+			if i%2 == 1 {
+				specs(t, time.UTC, text)
+				examples++
+			}
+		}
+	}
+	if examples < 10 {
+		t.Errorf("found %d examples", examples)
+	}
 }
