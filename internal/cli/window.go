@@ -114,7 +114,7 @@ func (c *call) zone() (*time.Location, error) {
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, options.Usagef("invalid -zone %q: must be a name of the time zone database, such as Europe/Berlin or UTC", name)
+		return nil, options.Usagef("invalid -zone %q: must be a name of the time zone database (package tzdata), such as Europe/Berlin or UTC", name)
 	}
 	return loc, nil
 }
@@ -201,7 +201,7 @@ func (c *call) openingsTable(zone *time.Location, openings []window.Opening, now
 		return at.In(zone).Format("Mon 2006-01-02 15:04 MST")
 	}
 	for _, o := range openings {
-		start := begun(o, now)
+		start := begun(o)
 		length, when := "", "now"
 		if !start.IsZero() && !o.End.IsZero() {
 			length = locksmith.Span(o.End.Sub(start))
@@ -217,9 +217,9 @@ func (c *call) openingsTable(zone *time.Location, openings []window.Opening, now
 	return t
 }
 
-// begun is the start of o, zero where it lies out of sight.
-func begun(o window.Opening, now time.Time) time.Time {
-	if now.Sub(o.Start) >= window.Sight {
+// begun is the start of o, zero where it has none that is known.
+func begun(o window.Opening) time.Time {
+	if o.Start.Unix() <= 0 {
 		return time.Time{}
 	}
 	return o.Start
@@ -232,7 +232,7 @@ func windowJSON(plan windowPlan, openings []window.Opening, now time.Time) windo
 		doc.DenyWindows = append(doc.DenyWindows, plan.set.DenyWindows()...)
 	}
 	for _, o := range openings {
-		start := begun(o, now)
+		start := begun(o)
 		d := openingDoc{Open: !o.Start.After(now)}
 		if !start.IsZero() {
 			d.Start = start.UTC().Format(time.RFC3339)
@@ -257,7 +257,7 @@ type windowDoc struct {
 	Openings    []openingDoc `json:"openings"`
 }
 
-// openingDoc has no start where that lies out of sight, and no end where that does.
+// openingDoc has no start where none is known, and no end where none is in sight.
 type openingDoc struct {
 	Start         string   `json:"start,omitempty"`
 	End           string   `json:"end,omitempty"`
