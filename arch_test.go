@@ -67,7 +67,7 @@ var uses = map[string][]string{
 
 // agentTypes are what adapters may use of internal/agent: what passes through its
 // interfaces, and what it says of itself.
-var agentTypes = []string{"Session", "Need", "Status", "Machine", "Trigger", "About", "Check", "Veto", "Memory", "Steps"}
+var agentTypes = []string{"Session", "Need", "Status", "Machine", "Trigger", "About", "Check", "Veto", "Memory", "Steps", "Rehearser"}
 
 // libraries lists, for each library in use, who may import it ("*": everybody);
 // "cmd/" stands for all below it. A library that is missing here is not in use:

@@ -21,7 +21,7 @@ func (d *daemon) hooks(s settings) (*hook.Hooks, error) {
 	}
 	return hook.New(hook.Config{
 		Dir: s.hookDir, StateDir: s.stateDir, Runner: d.runner, MachineID: d.me.MachineID, Groups: s.groups,
-		Timeout: s.hookTimeout, TotalTimeout: s.hookTotalTimeout, DryRun: s.dryRun, Log: d.log,
+		Timeout: s.hookTimeout, TotalTimeout: s.hookTotalTimeout, Log: d.log,
 	})
 }
 

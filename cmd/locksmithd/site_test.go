@@ -122,7 +122,7 @@ func TestDryRun(t *testing.T) {
 	p := m.start("REBOOT_STRATEGY=etcd-lock", "LOCKSMITHD_DRY_RUN=true", "LOCKSMITHD_ENDPOINT="+server.Endpoint).ready()
 	m.request()
 	m.awaitStatus("done", func(s agent.Status) bool { return strings.HasPrefix(s.Waiting, "dry run: would have rebooted") })
-	for _, said := range []string{"would run", "dry run: would reboot now"} {
+	for _, said := range []string{"would run hook\" group=\"\" boot_id=boot-1 machine=" + machineID + " hook=prepare.d/10-drain", "dry run: would reboot now"} {
 		if !strings.Contains(p.said(), said) {
 			t.Errorf("the log does not say %q:\n%s", said, p.said())
 		}

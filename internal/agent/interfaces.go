@@ -130,6 +130,14 @@ type Steps interface {
 	Restore(ctx context.Context, about About) error
 }
 
+// Rehearser is implemented by Steps that can say what they would do.
+type Rehearser interface {
+	// Rehearse does nothing but say what Prepare, or in phase
+	// locksmith.PhaseRestoring Restore, would do for the whole of a cycle. Its
+	// error is why that would fail.
+	Rehearse(ctx context.Context, about About) error
+}
+
 // Window answers when reboots are allowed. internal/window implements it; a nil
 // Window is always open.
 type Window interface {

@@ -306,6 +306,9 @@ func (l *loop) carryOut(e effect) {
 		run(func(ctx context.Context) event {
 			if l.cfg.DryRun {
 				l.log.Info("dry run: would run a step", EventKey, EventDryRun, "step", e.kind)
+				if r, can := l.cfg.Steps.(Rehearser); can {
+					return evDone{r.Rehearse(ctx, about)}
+				}
 				return evDone{}
 			}
 			if l.cfg.Steps == nil {

@@ -57,9 +57,6 @@ type Config struct {
 	Timeout      time.Duration // of one hook; 0: DefaultTimeout
 	TotalTimeout time.Duration // of all hooks of a step together; 0: DefaultTotalTimeout
 
-	// DryRun has Prepare and Restore log what they would run. Checks run.
-	DryRun bool
-
 	Owner int          // the user who may own hooks, besides root: in tests
 	Log   *slog.Logger // nil: discard
 }
@@ -73,7 +70,10 @@ type Hooks struct {
 	said map[string]bool // what was logged of files that are no hooks
 }
 
-var _ agent.Steps = (*Hooks)(nil)
+var (
+	_ agent.Steps     = (*Hooks)(nil)
+	_ agent.Rehearser = (*Hooks)(nil)
+)
 
 // New makes Hooks. It does no I/O: directories may come and go, and are read at each
 // step.

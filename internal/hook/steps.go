@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 )
 
@@ -19,14 +20,8 @@ func (h *Hooks) Prepare(ctx context.Context, about agent.About) error {
 		return err
 	}
 	step := h.begin(prepare, about)
-	for _, f := range files.hooks {
-		if f.refused != nil {
-			return step.run(ctx, f)
-		}
-	}
-	if h.cfg.DryRun {
-		h.wouldRun(prepare, files.hooks)
-		return nil
+	if err := step.refusal(ctx, files); err != nil {
+		return err
 	}
 	r, err := h.readRecord()
 	if err != nil {
@@ -91,10 +86,6 @@ func (h *Hooks) Restore(ctx context.Context, about agent.About) error {
 	r.Present = slices.Compact(slices.Sorted(slices.Values(append(r.Present, now.names()...))))
 	due := slices.DeleteFunc(files.hooks, func(f file) bool { return !r.due(f.name) })
 	slices.Reverse(due)
-	if h.cfg.DryRun {
-		h.wouldRun(restore, due)
-		return nil
-	}
 	step := h.begin(restore, about)
 	for _, f := range due {
 		if err := step.run(ctx, f); err != nil {
@@ -108,8 +99,37 @@ func (h *Hooks) Restore(ctx context.Context, about agent.About) error {
 	return h.removeRecord()
 }
 
-func (h *Hooks) wouldRun(step string, files []file) {
-	for _, f := range files {
+// refusal is the error of the first hook that is refused, nil if there is none.
+func (r *run) refusal(ctx context.Context, files listing) error {
+	for _, f := range files.hooks {
+		if f.refused != nil {
+			return r.run(ctx, f)
+		}
+	}
+	return nil
+}
+
+// Rehearse implements agent.Rehearser: it logs the hooks that would be run. Those that
+// would be refused are its error.
+func (h *Hooks) Rehearse(ctx context.Context, about agent.About) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	step := prepare
+	if about.Phase == locksmith.PhaseRestoring {
+		step = restore
+	}
+	files, err := h.list(step)
+	if err != nil {
+		return err
+	}
+	if err := h.begin(step, about).refusal(ctx, files); err != nil {
+		return err
+	}
+	if step == restore {
+		slices.Reverse(files.hooks)
+	}
+	for _, f := range files.hooks {
 		h.cfg.Log.Info("dry run: would run hook", "hook", step+".d/"+f.name)
 	}
+	return nil
 }

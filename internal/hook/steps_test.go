@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/agent"
 	"github.com/locksmith-reboot/locksmith/internal/command"
 )
 
@@ -228,32 +230,28 @@ func TestRecordThatCannotBeWritten(t *testing.T) {
 	s.didRun("restore 10-a")
 }
 
-func TestDryRun(t *testing.T) {
+func TestRehearse(t *testing.T) {
 	s := newSite(t)
-	s.cfg.DryRun = true
 	s.pairs("10-a", "20-b")
-	s.add("check.d/10-a", "")
-	s.must(s.prepare())
-	s.must(s.restore())
-	s.must(s.checks())
-	s.didRun("check 10-a")
-	s.recorded("")
-	for _, hook := range []string{"prepare.d/10-a", "prepare.d/20-b"} {
-		if !strings.Contains(s.log.String(), `msg="dry run: would run hook" hook=`+hook) {
-			t.Errorf("the log lacks %s:\n%s", hook, &s.log)
-		}
-	}
-
-	// What a daemon in earnest left is neither undone nor forgotten.
-	s.cfg.DryRun = false
 	s.must(s.prepare())
 	left := s.record()
 	s.must(os.RemoveAll(s.ran))
-	s.cfg.DryRun = true
-	s.must(s.restore())
+	rehearse := func(phase locksmith.Phase) error { return s.daemon().Rehearse(t.Context(), agent.About{Phase: phase}) }
+	s.must(rehearse(locksmith.PhasePreparing))
+	s.must(rehearse(locksmith.PhaseRestoring))
 	s.didRun()
-	s.recorded(left)
-	if !strings.Contains(s.log.String(), "would run hook\" hook=restore.d/20-b") {
-		t.Errorf("the log lacks what would be restored:\n%s", &s.log)
+	s.recorded(left) // what a daemon in earnest left is neither undone nor forgotten
+	at := 0
+	for _, hook := range []string{"prepare.d/10-a", "prepare.d/20-b", "restore.d/20-b", "restore.d/10-a"} {
+		n := strings.Index(s.log.String()[at:], `msg="dry run: would run hook" hook=`+hook)
+		if n < 0 {
+			t.Errorf("the log lacks %s in its place:\n%s", hook, &s.log)
+			continue
+		}
+		at += n
+	}
+	s.must(os.Chmod(filepath.Join(s.dir, "prepare.d/20-b"), 0o777))
+	if err := rehearse(locksmith.PhasePreparing); err == nil || !strings.Contains(err.Error(), "20-b") {
+		t.Errorf("an unsafe hook: %v", err)
 	}
 }
