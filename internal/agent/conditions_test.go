@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -231,4 +232,17 @@ func TestClockIsLookedAt(t *testing.T) {
 			t.Errorf("looked %d times", n)
 		}
 	})
+}
+
+func TestAnswers(t *testing.T) {
+	no, unsure := Need{}, Need{Err: errors.New("no bus")}
+	for want, needs := range map[string]map[string]Need{
+		"no reboot is needed (control, kernel)":                                          {"kernel": no, "control": no},
+		"whether a reboot is needed is not known; no: control; update-engine: no bus":    {"control": no, "update-engine": unsure},
+		"whether a reboot is needed is not known; kernel: no bus; update-engine: no bus": {"kernel": unsure, "update-engine": unsure},
+	} {
+		if got := answers(needs); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 }

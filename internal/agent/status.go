@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -170,6 +171,9 @@ func (l *loop) describe() Status {
 	if s.held {
 		st.HeldSince = s.slots.Record.Since()
 	}
+	if c := &st.Conditions[0]; !s.needed && s.doubt.IsZero() && len(l.needs) > 0 {
+		c.Text = answers(l.needs)
+	}
 	st.setWindow(cfg.Window, now)
 	if l.reportedWait != "" {
 		st.Waiting = l.reportedWait
@@ -188,6 +192,29 @@ func (l *loop) describe() Status {
 		}
 	}
 	return st
+}
+
+// answers is what triggers say where none of them says that a reboot is needed: "no
+// reboot is needed (control, kernel)", or who cannot tell and why.
+func answers(needs map[string]Need) string {
+	var unsure, no []string
+	for _, name := range slices.Sorted(maps.Keys(needs)) {
+		if err := needs[name].Err; err != nil {
+			unsure = append(unsure, fmt.Sprintf("%s: %v", name, err))
+		} else {
+			no = append(no, name)
+		}
+	}
+	text := "no reboot is needed"
+	if len(unsure) > 0 {
+		text = "whether a reboot is needed is not known"
+	}
+	if len(no) > 0 && len(unsure) > 0 {
+		text += "; no: " + strings.Join(no, ", ")
+	} else if len(no) > 0 {
+		text += " (" + strings.Join(no, ", ") + ")"
+	}
+	return strings.Join(append([]string{text}, unsure...), "; ")
 }
 
 func (s *Status) setWindow(w Window, now time.Time) {
