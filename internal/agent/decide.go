@@ -176,7 +176,8 @@ func (r rules) keepBack(s state, now time.Time) (state, bool) {
 	case r.closed(now) != nil:
 		opens, _ := r.window.Next(now)
 		if s.waiting, s.wakeAt = "window opens "+clock(opens), opens; opens.IsZero() {
-			s.waiting = "no window ever opens again"
+			// None in sight: how far a window looks ahead is its own business.
+			s.waiting, s.wakeAt = "no window ever opens again", now.Add(lookAgain)
 		}
 	case why != "":
 		s.tripped, s.waiting, s.wakeAt = why, why, r.earlier(until, now)

@@ -17,6 +17,7 @@ const (
 	needWait       = time.Minute      // for a trigger to say whether the reboot is still needed
 	recheckLock    = time.Minute      // best-effort: whether etcd is running now
 	recheckBlocked = time.Minute      // the longest pause between checks that block, or that fail after the reboot
+	lookAgain      = 24 * time.Hour   // for a window where none is in sight
 	soakEvery      = 10 * time.Second // between checks that have to keep passing
 	answerWait     = 10 * time.Second // after a reboot, for its trigger to say whether it helped
 	inVainWithin   = 10 * time.Minute // after a reboot a need for the same reason means that it did not
