@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -59,25 +60,73 @@ func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	granted, err := cl.Grant(limited, max(1, int64(k.store.cfg.LeaseTTL/time.Second)))
 	if err != nil {
 		return nil, err
 	}
-	keepCtx, stop := context.WithCancel(context.Background())
-	alive, err := cl.KeepAlive(keepCtx, granted.ID)
-	if err != nil {
-		stop()
-		return nil, err
-	}
+	keepCtx, stop := context.WithCancel(clientv3.WithRequireLeader(context.Background()))
 	l := &lease{id: granted.ID, lost: make(chan struct{}), stop: stop}
 	k.cur = l
 	go func() {
 		defer close(l.lost)
 		defer stop()
-		for range alive { // closed when the lease has expired or was revoked
-		}
+		l.keep(keepCtx, pb.NewLeaseClient(cl.ActiveConnection()), began, granted.TTL)
 	}()
 	return l, nil
+}
+
+// keep renews the lease, which was granted at began for ttl seconds, at every third of
+// its time, until ctx ends, or the lease has expired or was revoked.
+//
+// The client's own KeepAlive looks three times a second whether there is something to
+// do, which was most of what an idle daemon did.
+func (l *lease) keep(ctx context.Context, client pb.LeaseClient, began time.Time, ttl int64) {
+	life := time.Duration(ttl) * time.Second
+	until := began.Add(life)
+	back := newRetry()
+	for wait := life / 3; pause(ctx, min(wait, time.Until(until))) && time.Now().Before(until); wait = back.delay() {
+		renewed, err := l.renew(ctx, client, until, life/3)
+		if err == nil { // gone, as etcd says
+			return
+		}
+		if renewed.After(until) { // before the stream broke
+			until, back = renewed, newRetry()
+		}
+	}
+}
+
+// renew renews the lease, which is good until the time given, in one stream and every so
+// often, until an answer takes as long or the stream breaks, which is the error; it is
+// nil once etcd says that the lease is gone. It returns until when the lease is good.
+func (l *lease) renew(ctx context.Context, client pb.LeaseClient, until time.Time, every time.Duration) (time.Time, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	limit := time.AfterFunc(every, cancel)
+	defer limit.Stop()
+	stream, err := client.LeaseKeepAlive(ctx)
+	if err != nil {
+		return until, err
+	}
+	for {
+		asked := time.Now()
+		limit.Reset(min(every, time.Until(until)))
+		if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(l.id)}); err != nil {
+			return until, err
+		}
+		res, err := stream.Recv()
+		switch {
+		case err != nil:
+			return until, err
+		case res.TTL <= 0:
+			return until, nil
+		}
+		limit.Stop()
+		until = asked.Add(time.Duration(res.TTL) * time.Second)
+		if !pause(ctx, every) {
+			return until, context.Cause(ctx)
+		}
+	}
 }
 
 // bind is a context that also ends, with cause errLeaseLost, when the lease does.

@@ -1,0 +1,94 @@
+package etcd
+
+import (
+	"testing"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith/internal/etcdtest"
+)
+
+// leaseOf is the lease of a new Store that lives for two seconds, over a connection that
+// can be cut.
+func leaseOf(t *testing.T, srv *etcdtest.Server) (*lease, *etcdtest.Proxy) {
+	t.Helper()
+	proxy := etcdtest.NewProxy(t, srv.Address())
+	s := dial(t, proxy.Endpoint, func(c *Config) { c.LeaseTTL, c.Timeout = 2*time.Second, time.Second })
+	return must(s.keep.get(t.Context()))(t), proxy
+}
+
+// lives fails if the lease is lost within d, or etcd does not have it after that.
+func lives(t *testing.T, srv *etcdtest.Server, l *lease, d time.Duration) {
+	t.Helper()
+	select {
+	case <-l.lost:
+		t.Fatal("the lease is lost")
+	case <-time.After(d):
+	}
+	if left := must(srv.Client(t).TimeToLive(t.Context(), l.id))(t).TTL; left <= 0 {
+		t.Fatalf("etcd gives the lease %d s", left)
+	}
+}
+
+// dies fails if the lease is lost before the first time or not by the second.
+func dies(t *testing.T, l *lease, from, to time.Duration) {
+	t.Helper()
+	began := time.Now()
+	select {
+	case <-l.lost:
+	case <-time.After(to):
+		t.Fatalf("the lease is not lost after %v", to)
+	}
+	if took := time.Since(began); took < from {
+		t.Errorf("the lease was lost after %v, want at least %v", took, from)
+	}
+}
+
+func TestLeaseIsKept(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
+		l, _ := leaseOf(t, srv)
+		lives(t, srv, l, 5*time.Second)
+		l.stop()
+		dies(t, l, 0, time.Second)
+	})
+}
+
+// Whoever revokes it, the next renewal tells.
+func TestLeaseIsRevoked(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
+		l, _ := leaseOf(t, srv)
+		must(srv.Client(t).Revoke(t.Context(), l.id))(t)
+		dies(t, l, 0, 1500*time.Millisecond)
+	})
+}
+
+// A connection that breaks, or answers nothing, is replaced while the lease lasts.
+func TestLeaseOutlivesItsConnection(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
+		l, proxy := leaseOf(t, srv)
+		lives(t, srv, l, time.Second) // renewed once
+		for range 3 {
+			proxy.Cut()
+			lives(t, srv, l, 1500*time.Millisecond)
+		}
+	})
+}
+
+// It is lost when it may have expired, not before and not long after.
+func TestLeaseWithoutAnswers(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
+		for name, fail := range map[string]func(*etcdtest.Proxy){
+			"down": (*etcdtest.Proxy).Down, "silent": (*etcdtest.Proxy).SwallowReplies,
+		} {
+			t.Run(name, func(t *testing.T) {
+				l, proxy := leaseOf(t, srv)
+				lives(t, srv, l, time.Second)
+				fail(proxy)
+				dies(t, l, time.Second/2, 2500*time.Millisecond)
+			})
+		}
+	})
+}
