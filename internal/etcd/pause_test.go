@@ -133,10 +133,13 @@ func TestNoGrantDuringAPause(t *testing.T) {
 		go func() {
 			defer func() { done <- struct{}{} }()
 			for ctx.Err() == nil {
-				slots, err := s.TryAcquire(ctx, req)
-				if i%2 == 0 {
-					slots, err = s.Acquire(ctx, req, nil)
+				take := s.TryAcquire
+				if i%2 == 0 { // and not both: what the first took would be nobody's
+					take = func(ctx context.Context, req locksmith.Request) (locksmith.Slots, error) {
+						return s.Acquire(ctx, req, nil)
+					}
 				}
+				slots, err := take(ctx, req)
 				if err != nil {
 					continue
 				}
