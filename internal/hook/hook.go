@@ -157,7 +157,7 @@ func (h *Hooks) begin(step string, about agent.About) *run {
 
 // run runs one hook. Its error is an *agent.Veto, or ctx's cause.
 func (r *run) run(ctx context.Context, f file) error {
-	cfg, log := r.hooks.cfg, r.hooks.cfg.Log.With("hook", r.step+".d/"+f.name)
+	cfg := r.hooks.cfg
 	if f.refused != nil {
 		return &agent.Veto{By: f.name, Reason: "refused: " + f.refused.Error()}
 	}
@@ -179,12 +179,13 @@ func (r *run) run(ctx context.Context, f file) error {
 	if r.step == check || r.step == verify { // they run again and again, and the agent says why it waits
 		passed, failed = slog.LevelDebug, slog.LevelInfo
 	}
+	said := []any{"hook", r.step + ".d/" + f.name, "duration", result.Duration.Round(time.Millisecond)}
 	if err == nil && result.ExitCode == 0 {
-		log.Log(ctx, passed, "hook passed", "duration", result.Duration)
+		cfg.Log.Log(ctx, passed, "hook passed", said...)
 		return nil
 	}
 	reason := reasonOf(result, err)
-	log.Log(ctx, failed, "hook failed", "duration", result.Duration, "error", reason, "output", result.Output)
+	cfg.Log.Log(ctx, failed, "hook failed", append(said, "error", reason, "output", result.Output)...)
 	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return fmt.Errorf("%s: %w", f.name, err)
 	}

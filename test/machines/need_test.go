@@ -180,6 +180,9 @@ func TestDryRun(t *testing.T) {
 	for _, record := range c.journal(m, "dry-run") {
 		said = append(said, record["MESSAGE"])
 	}
+	if out := c.exec(m, "journalctl", "--quiet", "-u", daemon); !strings.Contains(out, "dry run: would run hook (hook prepare.d/50-gate)") {
+		t.Errorf("the log does not name the hooks:\n%s", out)
+	}
 	for _, want := range []string{"dry run: would run a step (step prepare)", "dry run: would reboot now (method reboot)"} {
 		if !slices.Contains(said, want) {
 			t.Errorf("the journal finds %q, want %q among them", said, want)
