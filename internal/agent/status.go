@@ -128,7 +128,7 @@ func happened(before, s state) []string {
 var cycleTexts = map[string]string{
 	EventGranted:  "slot granted",
 	EventReturned: "back from the reboot",
-	EventAborted:  "the reboot is given up",
+	EventAborted:  "no reboot",
 	EventFailed:   "the reboot has failed",
 	EventReleased: "slot given back",
 }
