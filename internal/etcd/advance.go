@@ -16,12 +16,11 @@ import (
 // which have no nonce, are only checked.
 //
 // To locksmith.PhaseRebooting it also fails, with a *locksmith.PausedError, while the
-// machine, one of the groups or all groups are paused; not for slots that are held
-// for something else than a reboot.
+// machine, one of the groups or all groups are paused, whoever took the slots.
 func (s *Store) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
 	a := advance{slots: slots, next: slots.Record, viewer: viewer{
 		store: s, groups: slots.Groups, machine: slots.Record.MachineID,
-		reboots: phase == locksmith.PhaseRebooting && slots.Record.Reboots(),
+		reboots: phase == locksmith.PhaseRebooting,
 	}}
 	a.next.Phase, a.next.PhaseTime, a.next.Reason = phase, time.Now().Unix(), reason
 	if slots.Record.Nonce == "" {
