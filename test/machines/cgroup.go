@@ -128,8 +128,20 @@ func (g cgroup) kill(ctx context.Context) error {
 	})
 }
 
-// remove removes the group, which must be empty of processes.
-func (g cgroup) remove() error {
+// remove ends every process in the group and removes it. A process that no list
+// shows any more can keep its group busy while the kernel still takes it down.
+func (g cgroup) remove(ctx context.Context) error {
+	return Poll(ctx, "removing the control groups "+g[0], func() (bool, error) {
+		if err := g.kill(ctx); err != nil {
+			return false, err
+		}
+		err := g.removeEmpty()
+		return err == nil, err
+	})
+}
+
+// removeEmpty removes the group, which must be empty of processes.
+func (g cgroup) removeEmpty() error {
 	var errs []error
 	for _, dir := range g {
 		var dirs []string

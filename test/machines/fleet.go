@@ -135,10 +135,7 @@ func removeFleet(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := g.kill(ctx); err != nil {
-		return err
-	}
-	return errors.Join(g.remove(), os.RemoveAll(dir))
+	return errors.Join(g.remove(ctx), os.RemoveAll(dir))
 }
 
 func (f *Fleet) openPipe() error {
