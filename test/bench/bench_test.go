@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"maps"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,5 +66,32 @@ func TestCommandLine(t *testing.T) {
 		if code := run(t.Context(), args, strings.NewReader(""), &stderr, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%q: exit %d, %q", args, code, stderr.String())
 		}
+	}
+}
+
+// What this process takes is seen, and is about what the kernel says of it elsewhere.
+func TestConsumed(t *testing.T) {
+	before, err := consumed(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for time.Since(began) < 200*time.Millisecond {
+		_ = strings.Repeat("x", 1000)
+	}
+	after, err := consumed(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	whole := time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	if took := after - before; took < 10*time.Millisecond || after > whole+50*time.Millisecond || after < whole-50*time.Millisecond {
+		t.Errorf("took %v, in all %v; the kernel says %v in all", took, after, whole)
+	}
+	if _, err := consumed(-1); err == nil {
+		t.Error("a process that does not exist took time")
 	}
 }

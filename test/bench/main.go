@@ -48,6 +48,7 @@ var parts = []struct {
 	{"rollout", (*bench).rollout},
 	{"status", (*bench).status},
 	{"daemon", (*bench).daemon},
+	{"full", (*bench).full},
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {

@@ -19,13 +19,14 @@ import (
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
 )
 
-// build makes a program as it is released: stripped, without paths.
+// build makes a program as scripts/build does for a release: stripped, without paths and
+// without gRPC's traces.
 func (b *bench) build(ctx context.Context, pkg string) (string, error) {
 	out := filepath.Join(b.dir, filepath.Base(pkg))
 	if _, err := os.Stat(out); err == nil {
 		return out, nil
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", pkg, err, msg)
@@ -137,7 +138,7 @@ func (b *bench) daemon(ctx context.Context) error {
 		return err
 	}
 	defer bus.stop()
-	d, err := b.startDaemon(ctx, path, bus.address)
+	d, err := b.startDaemon(ctx, path, bus.address, "bench-idle")
 	if err != nil {
 		return err
 	}
@@ -146,12 +147,8 @@ func (b *bench) daemon(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(idle)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := pass(ctx, idle); err != nil {
+		return err
 	}
 	after, err := b.requests(ctx)
 	if err != nil {
@@ -166,6 +163,18 @@ func (b *bench) daemon(ctx context.Context) error {
 	b.atMost(figure{Name: "locksmithd idle, requests but keep-alives", Unit: "requests", Measured: after["other"] - before["other"],
 		Note: fmt.Sprintf("in %v; %g keep-alives", idle, after["keep-alives"]-before["keep-alives"])}, 0)
 	return nil
+}
+
+// pass returns after d, or with ctx's error.
+func pass(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // requests is how many messages etcd has been sent, by its own count.
@@ -235,10 +244,16 @@ func startBus(ctx context.Context) (*child, error) {
 	return &child{process: cmd, address: strings.TrimSpace(line)}, nil
 }
 
-// startDaemon returns when the machine's presence is announced and all is quiet.
-func (b *bench) startDaemon(ctx context.Context, path, bus string) (*child, error) {
-	cmd := exec.CommandContext(ctx, path, "-endpoint", b.endpoint, "-reboot-strategy", "etcd-lock", "-group", "bench-idle",
-		"-control-socket", filepath.Join(b.dir, "locksmithd.sock"), "-coordinator-file", filepath.Join(b.dir, "coordinator.conf"))
+// startDaemon starts a daemon in a group, which has its files in a directory of that
+// name, and returns when the machine's presence is announced and all is quiet.
+func (b *bench) startDaemon(ctx context.Context, path, bus, group string, more ...string) (*child, error) {
+	dir := filepath.Join(b.dir, group)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, path, append([]string{"-endpoint", b.endpoint, "-reboot-strategy", "etcd-lock", "-group", group,
+		"-control-socket", filepath.Join(dir, "locksmithd.sock"), "-coordinator-file", filepath.Join(dir, "coordinator.conf"),
+		"-state-dir", dir}, more...)...)
 	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+bus)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = io.Discard, &log

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Every machine gets a control group of its own. Without one, nspawn would put
@@ -105,6 +106,22 @@ func (g cgroup) allPids() []int {
 		return nil // groups come and go while they are walked
 	})
 	return pids
+}
+
+// cpu is the CPU time that the subgroup's processes took, with those that have ended.
+// Only the unified hierarchy counts it without a controller.
+func (g cgroup) cpu(sub string) (time.Duration, error) {
+	data, err := os.ReadFile(filepath.Join(g[0], sub, "cpu.stat"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if usec, ok := strings.CutPrefix(line, "usage_usec "); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(usec), 10, 64)
+			return time.Duration(n) * time.Microsecond, err
+		}
+	}
+	return 0, errors.New("cpu.stat has no usage_usec")
 }
 
 // kill ends every process in the group at once and returns when all are gone.

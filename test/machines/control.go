@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,6 +67,12 @@ const cldStopped = 5
 // unit does not run.
 func (m *Machine) Pids(unit string) []int {
 	return m.cgroup.pids(filepath.Join("payload/system.slice", unit))
+}
+
+// CPU is the CPU time that a unit took since it was started, with its processes that
+// have ended.
+func (m *Machine) CPU(unit string) (time.Duration, error) {
+	return m.cgroup.cpu(filepath.Join("payload/system.slice", unit))
 }
 
 // Kill sends sig to every process of a unit. It is an error if there is none.
