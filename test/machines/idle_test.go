@@ -17,7 +17,7 @@ const (
 	mostPerHour  = time.Second // of CPU time
 )
 
-// everything switches on what has a cost.
+// everything switches on what has a cost. The lease has its usual time.
 const everything = `LOCKSMITHD_TRIGGER=auto;file:/run/reboot-needed;uptime:3650d;command:yes=1,no=0:/bin/true
 LOCKSMITHD_REBOOT_WINDOW=Mon..Fri 22:00 4h;2nd Tue 03:00 2h
 LOCKSMITHD_NO_REBOOT_WINDOW=2026-12-20..2027-01-03
@@ -25,6 +25,7 @@ LOCKSMITHD_VERIFY_UNITS=dbus.service
 LOCKSMITHD_VERIFY_SYSTEM=running,degraded
 LOCKSMITHD_MIN_UPTIME=1h
 LOCKSMITHD_METRICS_ADDRESS=127.0.0.1:0
+LOCKSMITHD_LEASE_TTL=30s
 `
 
 // TestIdle measures locksmithd in its own unit while nothing happens: the memory of its
