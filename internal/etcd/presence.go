@@ -207,8 +207,9 @@ func newest(kvs ...*mvccpb.KeyValue) *locksmith.Presence {
 	return nil
 }
 
-// readPresences marks the holders whose agents are present, and says when the others
-// were seen last.
+// readPresences marks the holders whose agents are present, says when the others were
+// seen last, and in which phase they are where that is newer than their records: not
+// every phase is worth a write of these.
 func (s *Store) readPresences(ctx context.Context, holders []locksmith.HolderStatus) error {
 	for chunk := range slices.Chunk(holders, maxReads/2) {
 		var ops []clientv3.Op
@@ -221,15 +222,19 @@ func (s *Store) readPresences(ctx context.Context, holders []locksmith.HolderSta
 		}
 		for i := range chunk {
 			h := &chunk[i]
-			if h.Present = first(resp.Responses[2*i]) != nil; h.Present {
-				continue
-			}
+			p := newest(first(resp.Responses[2*i+1]))
 			var seen int64
-			if p := newest(first(resp.Responses[2*i+1])); p != nil {
+			if p != nil {
 				seen = p.Seen
 			}
 			if h.By == locksmith.ByAgent { // only the machine itself writes its phase
 				seen = max(seen, h.PhaseTime)
+				if p != nil && p.Phase.HoldsSlots() {
+					h.Phase, h.PhaseTime = locksmith.MachineStatus{Presence: *p, Holds: &h.Holder}.Where()
+				}
+			}
+			if h.Present = first(resp.Responses[2*i]) != nil; h.Present {
+				continue
 			}
 			h.Seen = locksmith.When(seen)
 		}

@@ -218,3 +218,36 @@ func TestHoldersSeen(t *testing.T) {
 		}
 	})
 }
+
+// A drain that takes its time is seen as such, though the record says no more than that
+// the slot was taken; and what the machine wrote into its record last counts.
+func TestPhaseOfHolders(t *testing.T) {
+	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
+		s, g := dial(t, srv.Endpoint), newGroup(t)
+		setMax(t, s, g, 5)
+		for _, tt := range []struct {
+			machine, by, presence string
+			phase                 locksmith.Phase
+			phaseTime             int64
+		}{
+			{"drains", locksmith.ByAgent, `"phase":"preparing","phaseTime":2000`, locksmith.PhasePreparing, 2000},
+			{"went-down", locksmith.ByAgent, `"phase":"preparing","phaseTime":900`, locksmith.PhaseAcquired, 1000},
+			{"older-agent", locksmith.ByAgent, `"hostname":"h"`, locksmith.PhaseAcquired, 1000},
+			{"waits-again", locksmith.ByAgent, `"phase":"queued","phaseTime":2000`, locksmith.PhaseAcquired, 1000},
+			{"by-hand", locksmith.ByLock, `"phase":"preparing","phaseTime":2000`, locksmith.PhaseAcquired, 1000},
+		} {
+			req := request(tt.machine, g)
+			req.By = tt.by
+			record := must(s.TryAcquire(t.Context(), req))(t).Record
+			record.Phase, record.PhaseTime = locksmith.PhaseAcquired, 1000
+			rawPut(t, srv, holderKey(g, tt.machine), mustJSON(record))
+			rawPut(t, srv, seenKey(tt.machine), fmt.Sprintf(`{"machineID":%q,"groups":[],"seen":2000,%s}`, tt.machine, tt.presence))
+			for _, h := range must(s.Status(t.Context(), g))(t).Holders {
+				if h.MachineID == tt.machine && (h.Phase != tt.phase || h.PhaseTime != tt.phaseTime) {
+					t.Errorf("%s: phase %s since %d, want %s since %d", tt.machine, h.Phase, h.PhaseTime, tt.phase, tt.phaseTime)
+				}
+			}
+			rawDelete(t, srv, seenKey(tt.machine))
+		}
+	})
+}
