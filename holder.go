@@ -32,16 +32,10 @@ type Holder struct {
 // old clients, which take slots only for reboots.
 func (h Holder) Own() bool { return h.By == ByAgent || h.By == ByReboot || h.By == "" }
 
-// Reboots says whether the slot is held for a reboot, so that a pause keeps it from
-// starting. What an administrator holds by hand or while a command runs is none;
-// any other client's slot counts as one.
-func (h Holder) Reboots() bool { return reboots(h.By) }
-
 // Reboots says whether the slots are asked for in order to reboot, so that none is
-// granted while there is a pause; see Holder.Reboots.
-func (r Request) Reboots() bool { return reboots(r.By) }
-
-func reboots(by string) bool { return by != ByLock && by != ByWithLock }
+// granted while there is a pause. What an administrator holds by hand or while a
+// command runs is no reboot; any other client's slot counts as one.
+func (r Request) Reboots() bool { return r.By != ByLock && r.By != ByWithLock }
 
 // Since is when the slot was granted.
 func (h Holder) Since() time.Time { return time.Unix(h.StartTime, 0) }

@@ -16,6 +16,19 @@ func Loudly(t testing.TB, why string) {
 	if os.Getenv("CI") == "true" {
 		t.Fatal("NOT TESTED, and in CI it must be: " + why)
 	}
+	report(t, why)
+}
+
+// LongForm ends a test that belongs to the long form of its suite, which CI leaves to
+// whoever has the time: it is reported like any other that was not run, and never
+// fails. how says how to run it.
+func LongForm(t testing.TB, how string) {
+	t.Helper()
+	report(t, "only in the long form: "+how)
+}
+
+func report(t testing.TB, why string) {
+	t.Helper()
 	if file := os.Getenv("LOCKSMITH_SKIP_REPORT"); file != "" {
 		if err := appendLine(file, t.Name()+": "+why); err != nil {
 			t.Fatal("the skipped test cannot be reported:", err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/skip"
 	"github.com/locksmith-reboot/locksmith/test/machines"
 )
 
@@ -40,7 +41,7 @@ func TestBadUpdateTwoAtATime(t *testing.T) {
 func long(t *testing.T) {
 	t.Helper()
 	if os.Getenv("LOCKSMITH_MACHINES_LONG") == "" {
-		t.Skip("in the long form only: set LOCKSMITH_MACHINES_LONG=1")
+		skip.LongForm(t, "make test-machines-long")
 	}
 }
 
