@@ -52,6 +52,19 @@ var uses = map[string][]string{
 	"internal/metrics":     {".", "internal/agent"},
 	"internal/embedded":    {},
 
+	// locksmith-server: who may do what, what they do, and how they reach it.
+	"fleetlock":             {},
+	"internal/access":       {"."},
+	"internal/admin":        {".", "internal/access"},
+	"internal/api":          {"."},
+	"internal/server":       {".", "fleetlock", "internal/access", "internal/admin", "internal/api"},
+	"internal/rollout":      {"."},
+	"internal/dashboard":    {".", "internal/access", "internal/admin", "internal/rollout"},
+	"internal/fleetmetrics": {"."},
+
+	// The slots of a machine whose lock is a FleetLock server.
+	"internal/lockclient": {".", "fleetlock"},
+
 	"internal/cli":        {".", "internal/options", "internal/window"},
 	"internal/cli/gendoc": {"internal/cli"},
 
@@ -85,7 +98,14 @@ var libraries = map[string][]string{
 	"github.com/fsnotify/fsnotify": {"internal/trigger"},
 	"github.com/urfave/cli":        {"internal/cli", "internal/cli/gendoc", "internal/options", "cmd/", "test/"},
 	// The exposition format, and the registry that holds its rules.
-	"github.com/prometheus": {"internal/metrics"},
+	"github.com/prometheus": {"internal/metrics", "internal/fleetmetrics"},
+	// Restores snapshots.
+	"go.etcd.io/etcd/etcdutl": {"internal/embedded"},
+	// A real browser, and the API's description held against its answers: for tests.
+	"github.com/chromedp":           {"internal/dashboard", "test/"},
+	"github.com/getkin/kin-openapi": {"internal/server"},
+	// Bounds the connections that are open at a time.
+	"golang.org/x/net": {"internal/server"},
 	"golang.org/x/sync":     {"*"},
 	"golang.org/x/sys":      {"*"},
 }

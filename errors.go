@@ -22,15 +22,31 @@ var (
 
 	// ErrUnknownMachine: nothing is stored about the machine.
 	ErrUnknownMachine = errors.New("unknown machine")
+
+	// ErrUnknownGroup: the group's semaphore was never written.
+	ErrUnknownGroup = errors.New("unknown group")
 )
 
 // FullError says that no slot of a group is free.
 type FullError struct {
 	Group     Group // the group without a free slot
 	Semaphore int   // the semaphore's value, 0 or less
+
+	Holders []string // who has the slots, where that was read; sorted
 }
 
 func (e *FullError) Error() string { return fmt.Sprintf("semaphore is at %d", e.Semaphore) }
+
+// HeldError says that a machine's slot is held by somebody else than who asks in its
+// name: by an administrator, or by its locksmithd.
+type HeldError struct {
+	Group Group
+	By    string // of the holder record
+}
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("the machine's slot is held by %s, and only that gives it back", e.By)
+}
 
 // UnreadableError says that a stored document cannot be understood. It is never
 // overwritten: an administrator has to look at it.

@@ -8,6 +8,8 @@ const (
 	ByReboot   = "locksmithctl reboot"    // an administrator's reboot; the agent gives it back afterwards
 	ByLock     = "locksmithctl lock"      // an administrator's hold: only unlock ends it
 	ByWithLock = "locksmithctl with-lock" // held while a command runs
+
+	ByFleetLock = "fleetlock" // locksmith-server, for a machine that speaks FleetLock; given back over FleetLock
 )
 
 // Holder is the record that stands beside a machine in the semaphore and says
@@ -25,6 +27,7 @@ type Holder struct {
 	Reason    string  `json:"reason,omitempty"`    // why the reboot is needed, or why it failed
 	By        string  `json:"by,omitempty"`        // the program: one of the By constants, or another client's name
 	Nonce     string  `json:"nonce,omitempty"`     // the attempt that took the slot
+	Address   string  `json:"address,omitempty"`   // from where it was asked for over FleetLock, an IP address
 }
 
 // Own says whether the record was made for a reboot by locksmithd or on its
@@ -48,6 +51,7 @@ type Request struct {
 	Actor     string  // who asks, for the history; empty means By
 	BootID    string  // the present boot; empty where a reboot is not the purpose
 	Hostname  string
+	Address   string // from where the request came, an IP address; empty: from the machine itself
 	Reason    string
 	Priority  int // place in the queue: 0 (most urgent) to 9; waiting requests only
 

@@ -49,11 +49,12 @@ const (
 	StrategyEtcdLock   Strategy = "etcd-lock"   // only with a slot
 	StrategyReboot     Strategy = "reboot"      // without a slot
 	StrategyBestEffort Strategy = "best-effort" // with a slot where etcd is running, else without
+	StrategyFleetLock  Strategy = "fleet-lock"  // only with a slot, which a FleetLock server keeps
 	StrategyOff        Strategy = "off"         // never
 )
 
 // Strategies lists what ParseStrategy accepts.
-var Strategies = []Strategy{StrategyEtcdLock, StrategyReboot, StrategyBestEffort, StrategyOff}
+var Strategies = []Strategy{StrategyEtcdLock, StrategyReboot, StrategyBestEffort, StrategyFleetLock, StrategyOff}
 
 // ParseStrategy accepts the exact name of a strategy and the empty string, which
 // is the default, best-effort. Anything else is an error: guessing would mean

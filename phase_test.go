@@ -20,7 +20,7 @@ func TestParseStrategy(t *testing.T) {
 	}
 	for _, s := range []string{"Reboot", " reboot", "reboot ", "etcd", "none", "best_effort"} {
 		got, err := ParseStrategy(s)
-		want := fmt.Sprintf("invalid reboot strategy %q: must be one of etcd-lock, reboot, best-effort, off", s)
+		want := fmt.Sprintf("invalid reboot strategy %q: must be one of etcd-lock, reboot, best-effort, fleet-lock, off", s)
 		if err == nil || err.Error() != want || got != "" {
 			t.Errorf("%q: %q, %v, want %s", s, got, err, want)
 		}

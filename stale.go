@@ -9,6 +9,10 @@ import (
 // before it is worth a look. Servers with much memory take minutes to start.
 const BootTime = 10 * time.Minute
 
+// FleetLockTime is how long a machine that speaks FleetLock, of which nothing is heard
+// while it is down, may hold its slot before it is worth a look.
+const FleetLockTime = 30 * time.Minute
+
 // Booting says whether the machine was asked to reboot so short a time ago that it
 // may well be silent.
 func (h Holder) Booting(now time.Time) bool {
@@ -16,8 +20,14 @@ func (h Holder) Booting(now time.Time) bool {
 }
 
 // Stale says whether a holder is silent that should not be. Slots that an
-// administrator or a command holds need no agent.
-func (h HolderStatus) Stale(now time.Time) bool { return h.Own() && !h.Present && !h.Booting(now) }
+// administrator or a command holds need no agent. Of a machine that speaks FleetLock
+// only the time tells.
+func (h HolderStatus) Stale(now time.Time) bool {
+	if h.By == ByFleetLock {
+		return now.Sub(h.Since()) >= FleetLockTime
+	}
+	return h.Own() && !h.Present && !h.Booting(now)
+}
 
 // Stale says whether a machine is silent that should not be.
 func (m MachineStatus) Stale(now time.Time) bool {

@@ -18,6 +18,7 @@ type Waiter struct {
 	Hostname  string  `json:"hostname,omitempty"`
 	By        string  `json:"by,omitempty"`
 	Reason    string  `json:"reason,omitempty"`
+	Address   string  `json:"address,omitempty"` // as in Holder
 	Groups    []Group `json:"groups"`
 	Since     int64   `json:"since"` // seconds since the epoch
 	Nonce     string  `json:"nonce"`
@@ -58,10 +59,12 @@ const (
 	ActionSetMax Action = "set-max" // the number of slots changed
 	ActionPause  Action = "pause"   // reboots were paused; the outcome is the reason
 	ActionResume Action = "resume"  // they may start again; the outcome is the reason of the pause that ended
+	ActionRefuse Action = "refuse"  // locksmith-server refused somebody something; the outcome says what and why
 )
 
-// HistoryEntry is one thing that happened to a group's semaphore.
+// HistoryEntry is one thing that happened to a group's semaphore, or that was refused.
 type HistoryEntry struct {
+	Group    *Group        `json:"group,omitempty"` // nil: of no group
 	Time     time.Time     `json:"time"`
 	Actor    string        `json:"actor"`
 	Action   Action        `json:"action"`
