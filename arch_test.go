@@ -105,9 +105,9 @@ var libraries = map[string][]string{
 	"github.com/chromedp":           {"internal/dashboard", "test/"},
 	"github.com/getkin/kin-openapi": {"internal/server"},
 	// Bounds the connections that are open at a time.
-	"golang.org/x/net": {"internal/server"},
-	"golang.org/x/sync":     {"*"},
-	"golang.org/x/sys":      {"*"},
+	"golang.org/x/net":  {"internal/server"},
+	"golang.org/x/sync": {"*"},
+	"golang.org/x/sys":  {"*"},
 }
 
 // banned are never imported, not by tests either.
