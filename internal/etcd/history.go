@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -24,6 +25,7 @@ type historyDoc struct {
 	Outcome  string           `json:"outcome,omitempty"`
 	HeldMS   int64            `json:"heldMs,omitempty"`
 	DownMS   int64            `json:"downMs,omitempty"`
+	Group    *locksmith.Group `json:"group,omitempty"` // of a refusal; elsewhere the key says it
 }
 
 func (d historyDoc) document() string {
@@ -31,18 +33,43 @@ func (d historyDoc) document() string {
 	return mustJSON(d)
 }
 
-// History reads the newest n entries of a group's ring of 1024, newest first. An
-// entry that cannot be read is an *locksmith.UnreadableError.
+// History reads the newest n entries of a group, newest first: its ring of 1024, and
+// what locksmith-server refused there. An entry that cannot be read is an
+// *locksmith.UnreadableError.
 func (s *Store) History(ctx context.Context, group locksmith.Group, n int) ([]locksmith.HistoryEntry, error) {
-	resp, err := s.get(ctx, historyPrefix(group), clientv3.WithPrefix())
+	if n <= 0 {
+		return nil, nil
+	}
+	resp, err := s.read(ctx, []clientv3.Op{newestOp(historyPrefix(group), n), newestOp(refusalsPrefix, historySize)})
 	if err != nil {
 		return nil, s.explain(ctx, err)
 	}
-	// By revision, not by key: the ring starts again when the semaphore's key
-	// was deleted.
-	slices.SortFunc(resp.Kvs, func(a, b *mvccpb.KeyValue) int { return int(b.ModRevision - a.ModRevision) })
+	entries, err := readHistory(resp.Responses[0].GetResponseRange().Kvs)
+	if err != nil {
+		return nil, err
+	}
+	refusals, err := readHistory(resp.Responses[1].GetResponseRange().Kvs)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range refusals {
+		if e.Group != nil && *e.Group == group {
+			entries = append(entries, e)
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b locksmith.HistoryEntry) int { return cmp.Compare(b.Revision, a.Revision) })
+	return entries[:min(n, len(entries))], nil
+}
+
+// newestOp reads the n newest entries below a prefix. By revision, not by key: a
+// group's ring starts again when the semaphore's key was deleted.
+func newestOp(prefix string, n int) clientv3.Op {
+	return clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend), clientv3.WithLimit(int64(n)))
+}
+
+func readHistory(kvs []*mvccpb.KeyValue) ([]locksmith.HistoryEntry, error) {
 	var entries []locksmith.HistoryEntry
-	for _, kv := range resp.Kvs[:max(0, min(n, len(resp.Kvs)))] {
+	for _, kv := range kvs {
 		e, err := parseHistory(kv)
 		if err != nil {
 			return nil, err
@@ -63,7 +90,7 @@ func parseHistory(kv *mvccpb.KeyValue) (locksmith.HistoryEntry, error) {
 		return locksmith.HistoryEntry{}, &locksmith.UnreadableError{Key: string(kv.Key), Err: errors.New("a duration is out of range")}
 	}
 	return locksmith.HistoryEntry{
-		Time: d.Time, Actor: d.Actor, Action: d.Action, Machine: d.Machine, Hostname: d.Hostname, Outcome: d.Outcome,
+		Group: d.Group, Time: d.Time, Actor: d.Actor, Action: d.Action, Machine: d.Machine, Hostname: d.Hostname, Outcome: d.Outcome,
 		Held: time.Duration(d.HeldMS) * time.Millisecond, Down: time.Duration(d.DownMS) * time.Millisecond,
 		Revision: kv.ModRevision,
 	}, nil

@@ -69,6 +69,18 @@ func policyKey(scope locksmith.PauseScope) string {
 	return base(scope.Group) + "/policy"
 }
 
+// What locksmith-server refused is in a ring of its own, so that nobody who may change
+// nothing can get in the way of those who change semaphores. Each entry is written
+// together with the count, whose Version is its place.
+const (
+	refusalsPrefix = prefix + "/all/history/"
+	refusalsCount  = prefix + "/all/history-count"
+)
+
+func refusalKey(version int64) string {
+	return fmt.Sprintf("%s%04d", refusalsPrefix, version%historySize)
+}
+
 func machinePolicyPrefix() string { return prefix + "/machine-policy/" }
 
 // seenKey is where the newest presence of a machine stays when its lease is gone.
