@@ -87,7 +87,7 @@ func (c *call) machineFilter() (func(locksmith.MachineStatus) bool, error) {
 	return func(m locksmith.MachineStatus) bool {
 		in := func(g locksmith.Group) bool { return slices.Contains(groups, g) }
 		is, _ := m.Where()
-		return (groups == nil || slices.ContainsFunc(groupsOf(m), in)) && (phase == "" || is == phase) &&
+		return (groups == nil || slices.ContainsFunc(m.AllGroups(), in)) && (phase == "" || is == phase) &&
 			(!needed || m.NeededSince > 0) && (!stale || m.Stale(now))
 	}, nil
 }
@@ -129,7 +129,7 @@ func (c *call) machinesTable(machines []locksmith.MachineStatus) string {
 		system = id
 	}
 	for _, m := range machines {
-		t.add(cell{text: hostnameOf(m)}, cell{text: id(m.MachineID)}, cell{text: groupNames(groupsOf(m))}, machinePhase(m),
+		t.add(cell{text: hostnameOf(m)}, cell{text: id(m.MachineID)}, cell{text: groupNames(m.AllGroups())}, machinePhase(m),
 			cell{text: clockOrNothing(m.NeededSince, now)}, cell{text: id(m.BootID)}, cell{text: system(m.OS)}, cell{text: m.Kernel},
 			cell{text: lastReboot(m, now)}, seenCell(m, now))
 	}
@@ -197,7 +197,7 @@ func (c *call) machinesJSON(machines []locksmith.MachineStatus) (string, error) 
 	docs, now := []machineDoc{}, c.deps.Now()
 	for _, m := range machines {
 		phase, since := m.Where()
-		d := machineDoc{MachineID: m.MachineID, Hostname: hostnameOf(m), Groups: append([]string{}, names(groupsOf(m))...), Strategy: string(m.Strategy),
+		d := machineDoc{MachineID: m.MachineID, Hostname: hostnameOf(m), Groups: append([]string{}, names(m.AllGroups())...), Strategy: string(m.Strategy),
 			Phase: string(phase), PhaseSince: stamp(since), NeededSince: stamp(m.NeededSince), Reason: m.Reason, Waiting: m.Waiting,
 			BootID: m.BootID, OS: m.OS, Kernel: m.Kernel, Version: m.Version, DryRun: m.DryRun,
 			LastReboot: stamp(m.LastReboot), LastOutcome: m.LastOutcome, Present: m.Present, Stale: m.Stale(now), Seen: stamp(max(0, m.LastSeen().Unix())),

@@ -234,7 +234,7 @@ func (c *call) otherPauses(ctx context.Context, store Store, scope locksmith.Pau
 	}
 	for _, p := range all {
 		if p.Scope != scope && p.Scope.Machine == "" && covers(p.Scope, "", groups) {
-			return fmt.Sprintf("%s %s; to end that: %s", p.Scope, pausedBy(p, c.deps.Now()), c.resumeCommand(p.Scope))
+			return fmt.Sprintf("%s %s; to end that: %s", p.Scope, p.Words(c.deps.Now()), c.resumeCommand(p.Scope))
 		}
 	}
 	return ""
@@ -259,16 +259,6 @@ func (c *call) pausedFor(ctx context.Context, store Store, req locksmith.Request
 		return err
 	}
 	return c.pausedError(&locksmith.PausedError{Pauses: pauses})
-}
-
-// pausedBy is "paused by alice@jump-1 until 18:00, 3 h 46 min left: moving racks".
-func pausedBy(p locksmith.Pause, now time.Time) string {
-	text := "paused" + after(" by ", p.By)
-	if p.Until != 0 {
-		until := time.Unix(p.Until, 0)
-		text += fmt.Sprintf(" until %s, %s left", locksmith.Clock(until, now), locksmith.Span(until.Sub(now)))
-	}
-	return text + after(": ", p.Reason)
 }
 
 // resumeCommand is the command line that ends a pause.

@@ -145,7 +145,7 @@ func (c *call) longStatus(s locksmith.GroupStatus) string {
 
 // pauseLine is "Group lb paused by alice@jump-1 until 18:00, 3 h 46 min left: moving racks".
 func (c *call) pauseLine(p locksmith.Pause) string {
-	text := oneLine(sentence(p.Scope.String()) + " " + pausedBy(p, c.deps.Now()))
+	text := oneLine(sentence(p.Scope.String()) + " " + p.Words(c.deps.Now()))
 	return painted(cell{text, yellow}, c.colours()) + "\n"
 }
 
@@ -172,7 +172,7 @@ func (c *call) staleLines(s locksmith.GroupStatus) string {
 	for _, h := range s.Holders {
 		if h.Stale(now) {
 			text += fmt.Sprintf("%s is stale, %s: look at it. If it is gone for good:\n    %s\n",
-				oneLine(h.Name()), notSeen(h, now), c.unlockCommand(s.Group, h.MachineID))
+				oneLine(h.Name()), h.NotSeen(now), c.unlockCommand(s.Group, h.MachineID))
 		}
 	}
 	return text

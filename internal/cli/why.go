@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -81,7 +80,7 @@ func (c *call) storedWhy(ctx context.Context, name string) (locksmith.Why, error
 	}
 	w := locksmith.Why{Time: c.deps.Now().Unix(), Machine: m}
 	var errs []string
-	for _, g := range groupsOf(m) {
+	for _, g := range m.AllGroups() {
 		s, err := store.Status(ctx, g)
 		if err != nil {
 			errs = append(errs, fmt.Sprintf("%s: %v", groupName(g), err))
@@ -100,15 +99,4 @@ func (c *call) machineError(doing string, err error) error {
 		err = fmt.Errorf("%w; those that etcd knows: %s machines", err, c.program)
 	}
 	return fail(doing, err)
-}
-
-// groupsOf are the groups the machine is in, as it says itself, and those it holds
-// a slot in.
-func groupsOf(m locksmith.MachineStatus) []locksmith.Group {
-	groups := slices.Clone(m.Groups)
-	if m.Holds != nil {
-		groups = append(groups, m.Holds.Groups...)
-	}
-	slices.Sort(groups)
-	return slices.Compact(groups)
 }

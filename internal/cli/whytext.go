@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -47,7 +46,7 @@ func (p *whyPage) heading() {
 		name += " (" + short(m.MachineID) + ")"
 	}
 	phase, since := m.Where()
-	text := name + ": " + p.phaseWords(phase)
+	text := name + ": " + p.w.PhaseWords(phase)
 	if since > 0 {
 		at := locksmith.When(since)
 		text += fmt.Sprintf(" since %s, %s", locksmith.Clock(at, p.now), locksmith.Span(p.now.Sub(at)))
@@ -74,71 +73,28 @@ func (p *whyPage) absent() {
 	}
 }
 
-// phaseWords says what the machine does, together with the name of the phase.
-func (p *whyPage) phaseWords(phase locksmith.Phase) string {
-	words := map[locksmith.Phase]string{
-		locksmith.PhaseRecovering: "finding out what an earlier run left",
-		locksmith.PhaseNeeded:     "about to ask for its reboot",
-		locksmith.PhaseWindow:     "not allowed to reboot yet",
-		locksmith.PhaseQueued:     "waiting for a slot",
-		locksmith.PhaseAcquired:   "has its slot",
-		locksmith.PhasePreparing:  "preparing for its reboot",
-		locksmith.PhaseNotifying:  "giving logged-in users their time",
-		locksmith.PhaseVerifying:  "being checked after its reboot",
-		locksmith.PhaseRestoring:  "undoing what was prepared",
-		locksmith.PhaseReleasing:  "giving its slot back",
-		locksmith.PhaseFailed:     "failing its checks after the reboot",
-	}
-	switch {
-	case phase == "":
-		return "its phase is not known"
-	case phase == locksmith.PhaseIdle && p.w.Machine.Waiting == locksmith.RanDry:
-		return "done with its dry run (idle)"
-	case phase == locksmith.PhaseIdle && p.w.Machine.NeededSince > 0:
-		return "waiting for its next try (idle)"
-	case words[phase] == "": // idle and rebooting say it themselves
-		return string(phase)
-	}
-	return fmt.Sprintf("%s (%s)", words[phase], phase)
-}
-
 func (p *whyPage) need() {
-	m := p.w.Machine
-	var need locksmith.Condition
-	for _, c := range m.Conditions {
-		if c.Name == locksmith.CondNeed {
-			need = c
-		}
+	text, known := p.w.Need(p.now)
+	paint := plain
+	if !known {
+		paint = red
 	}
-	switch {
-	case m.NeededSince > 0:
-		at := locksmith.When(m.NeededSince)
-		text := fmt.Sprintf("Reboot needed since %s, %s", locksmith.Clock(at, p.now), locksmith.Span(p.now.Sub(at)))
-		p.line(plain, text+after(": ", cmp.Or(m.Reason, need.Text)))
-	case m.Phase == "" || need.State == locksmith.CondUnknown:
-		p.line(red, "Whether a reboot is needed is not known"+after(": ", need.Text)+".")
-	default:
-		p.line(plain, sentence(cmp.Or(need.Text, "no reboot is needed"))+".")
-	}
-}
-
-// row is one line of the list of conditions.
-type row struct {
-	state locksmith.ConditionState
-	name  string
-	text  string
+	p.line(paint, text)
 }
 
 func (p *whyPage) conditions() {
-	rows := p.rows()
+	rows := p.w.Rows(p.now)
 	width := 0
-	for _, r := range rows {
-		width = max(width, min(utf8.RuneCountInString(r.name), 20))
+	for i := range rows {
+		rows[i].Name = oneLine(rows[i].Name)
 	}
 	for _, r := range rows {
-		state := stateCell(r.state)
-		line := "  " + painted(state, p.c.colours()) + pad(state.text, 9) + r.name + pad(r.name, width+2) +
-			wrap(oneLine(r.text), p.width, 2+9+width+2)
+		width = max(width, min(utf8.RuneCountInString(r.Name), 20))
+	}
+	for _, r := range rows {
+		state := stateCell(r.State)
+		line := "  " + painted(state, p.c.colours()) + pad(state.text, 9) + r.Name + pad(r.Name, width+2) +
+			wrap(oneLine(r.Text), p.width, 2+9+width+2)
 		fmt.Fprintln(&p.b, strings.TrimRight(line, " "))
 	}
 }
@@ -153,87 +109,6 @@ func stateCell(s locksmith.ConditionState) cell {
 		return cell{"-", faint}
 	}
 	return cell{oneLine(string(s)), red}
-}
-
-// rows are the conditions, where pauses and places in queues, which are newer than
-// what the machine said, go before its own words.
-func (p *whyPage) rows() []row {
-	needed := p.w.Machine.NeededSince > 0
-	var rows []row
-	pauses, slots := p.pauseRows(), needed
-	for _, c := range p.w.Machine.Conditions {
-		switch {
-		case c.Name == locksmith.CondNeed && (c.State == locksmith.CondMet || !needed): // said above
-		case c.Name == locksmith.CondPause && len(pauses) > 0:
-			rows, pauses = append(rows, pauses...), nil
-		case !needed && c.State == locksmith.CondPending:
-		case c.Name == locksmith.CondSlot:
-			rows, slots = append(rows, p.slotRows(c)...), false
-		default:
-			rows = append(rows, p.row(c))
-		}
-	}
-	rows = append(rows, pauses...) // of a machine that says nothing of them
-	if slots && len(p.w.Machine.Conditions) == 0 {
-		rows = append(rows, p.placeRows(locksmith.CondPending)...)
-	}
-	if p.w.StoreError != "" {
-		rows = append(rows, row{locksmith.CondUnknown, "etcd", "who is before it is not known: " + p.w.StoreError})
-	}
-	return rows
-}
-
-func (p *whyPage) row(c locksmith.Condition) row {
-	text := cmp.Or(c.Text, standard(c))
-	for _, sep := range []string{": ", " "} { // "window opens …" says what the line begins with
-		text = strings.TrimPrefix(text, c.Name+sep)
-	}
-	return row{c.State, oneLine(c.Name), text + relative(c, p.now)}
-}
-
-// slotRows are the places in the queues, after what the machine says where that is
-// no matter of a queue: that it takes no slot, or that it cannot ask for one.
-func (p *whyPage) slotRows(c locksmith.Condition) []row {
-	places := p.placeRows(c.State)
-	held := slices.ContainsFunc(p.w.Places, func(place locksmith.Place) bool { return place.Holds })
-	switch {
-	case len(places) == 0, c.State == locksmith.CondMet && !held:
-		return []row{p.row(c)}
-	case c.State == locksmith.CondUnknown || c.State == locksmith.CondBlocked:
-		return append([]row{p.row(c)}, p.placeRows(locksmith.CondPending)...)
-	}
-	return places
-}
-
-func (p *whyPage) pauseRows() []row {
-	var rows []row
-	for _, pause := range p.w.Pauses(p.now) {
-		rows = append(rows, row{locksmith.CondBlocked, locksmith.CondPause, p.scopeWords(pause.Scope) + " " + pausedBy(pause, p.now)})
-	}
-	return rows
-}
-
-// scopeWords is what is paused; the machine that all of this is about needs no id.
-func (p *whyPage) scopeWords(s locksmith.PauseScope) string {
-	if s.Machine != "" && s.Machine == p.w.Machine.MachineID {
-		return "the machine itself"
-	}
-	return s.String()
-}
-
-func (p *whyPage) placeRows(state locksmith.ConditionState) []row {
-	var rows []row
-	for _, place := range p.w.Places {
-		s := state
-		switch {
-		case place.Holds:
-			s = locksmith.CondMet
-		case place.Position > 0 && s == locksmith.CondPending:
-			s = locksmith.CondWaiting
-		}
-		rows = append(rows, row{s, locksmith.CondSlot, placeText(place, p.now)})
-	}
-	return rows
 }
 
 // waiting is what the machine itself says, where no condition says the same.
@@ -267,7 +142,7 @@ func (p *whyPage) hints() {
 	m := p.w.Machine
 	phase, _ := m.Where()
 	if m.Holds != nil && phase == locksmith.PhaseFailed {
-		p.line(red, "Its checks fail: "+cmp.Or(whyFailed(m), "it does not say which"))
+		p.line(red, "Its checks fail: "+cmp.Or(m.Failure(), "it does not say which"))
 		p.unlock("Repair it, and its slot goes back by itself. To let the others go on without that:")
 	} else if phase == locksmith.PhaseFailed {
 		p.line(red, "It failed: "+cmp.Or(m.Waiting, "it does not say why"))
@@ -276,21 +151,12 @@ func (p *whyPage) hints() {
 		p.unlock("If it is gone for good, give its slot to the next:")
 	}
 	for _, pause := range p.w.Pauses(p.now) {
-		p.line(plain, "To end the pause of "+p.scopeWords(pause.Scope)+":")
+		p.line(plain, "To end the pause of "+p.w.ScopeWords(pause.Scope)+":")
 		p.command(p.c.resumeCommand(pause.Scope))
 	}
 	if m.NeededSince > 0 && m.Holds == nil {
 		p.staleHolders()
 	}
-}
-
-// whyFailed is why the machine failed. A record says it only where it is of then:
-// before, its reason is that of the reboot.
-func whyFailed(m locksmith.MachineStatus) string {
-	if m.Holds.Phase == locksmith.PhaseFailed {
-		return cmp.Or(m.Holds.Reason, m.Waiting)
-	}
-	return m.Waiting
 }
 
 // staleHolders names those in front that may never give their slot back.
@@ -302,7 +168,7 @@ func (p *whyPage) staleHolders() {
 		for _, h := range place.Holders {
 			if h.Stale(p.now) {
 				p.line(red, fmt.Sprintf("%s has a slot of %s and was %s. If it is gone for good:",
-					h.Name(), locksmith.PauseScope{Group: place.Group}, notSeen(h, p.now)))
+					h.Name(), locksmith.PauseScope{Group: place.Group}, h.NotSeen(p.now)))
 				p.command(p.c.unlockCommand(place.Group, h.MachineID))
 			}
 		}
@@ -327,57 +193,6 @@ func (p *whyPage) unlock(when string) {
 	for _, g := range groups {
 		p.command(p.c.unlockCommand(g, p.w.Machine.MachineID))
 	}
-}
-
-// standard says what a condition's state means where the machine does not.
-func standard(c locksmith.Condition) string {
-	switch c.Name + " " + string(c.State) {
-	case "window met":
-		return "open"
-	case "window waiting":
-		return "closed"
-	case "pause met":
-		return "nobody paused it"
-	case "breaker met":
-		return "does not hold it back"
-	case "checks met":
-		return "nothing blocks"
-	case "checks pending":
-		return "run before it asks for a slot"
-	case "slot pending":
-		return "asked for once all above is met"
-	case "users pending":
-		return "told before the reboot"
-	}
-	return ""
-}
-
-// relative is what a condition's times mean at now. The instant itself is added
-// where the text does not have it, as one from another time zone.
-func relative(c locksmith.Condition, now time.Time) string {
-	until, since := locksmith.When(c.Until), locksmith.When(c.Since)
-	if now.Before(until) {
-		left, at := locksmith.Span(until.Sub(now)), locksmith.Clock(until, now)
-		if strings.Contains(c.Text, until.In(now.Location()).Format("15:04")) {
-			at = ""
-		}
-		switch c.State {
-		case locksmith.CondMet:
-			return after(" until ", at) + ", " + left + " left"
-		case locksmith.CondWaiting:
-			if at == "" {
-				return ", in " + left
-			}
-		}
-		if at != "" {
-			left = "until " + at + ", " + left
-		}
-		return " (" + left + " left)"
-	}
-	if c.Since == 0 || c.State == locksmith.CondMet || c.State == locksmith.CondPending {
-		return ""
-	}
-	return " (for " + locksmith.Span(now.Sub(since)) + ")"
 }
 
 // after is text behind sep, or nothing where there is no text.

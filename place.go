@@ -1,16 +1,14 @@
-package cli
+package locksmith
 
 import (
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/locksmith-reboot/locksmith"
 )
 
-// placeText is "3rd of 12 in group lb; held by web-4 (verifying, 2 min)".
-func placeText(p locksmith.Place, now time.Time) string {
-	group := locksmith.PauseScope{Group: p.Group}.String()
+// Words is "3rd of 12 in group lb; held by web-4 (verifying, 2 min)".
+func (p Place) Words(now time.Time) string {
+	group := groupWords(p.Group)
 	text := ""
 	switch {
 	case p.Holds:
@@ -35,19 +33,19 @@ func placeText(p locksmith.Place, now time.Time) string {
 			holders = append(holders, fmt.Sprintf("%d others", len(p.Holders)-shown))
 			break
 		}
-		holders = append(holders, holderText(h, now))
+		holders = append(holders, h.words(now))
 	}
-	return text + after("; held by ", strings.Join(holders, ", "))
+	return text + behind("; held by ", strings.Join(holders, ", "))
 }
 
-func holderText(h locksmith.HolderStatus, now time.Time) string {
+func (h HolderStatus) words(now time.Time) string {
 	what, since := string(h.Phase), h.PhaseTime
 	switch {
 	case h.Stale(now):
-		return fmt.Sprintf("%s (stale: %s)", h.Name(), notSeen(h, now))
-	case h.By == locksmith.ByLock:
+		return fmt.Sprintf("%s (stale: %s)", h.Name(), h.NotSeen(now))
+	case h.By == ByLock:
 		what, since = "locked by hand", h.StartTime
-	case h.By == locksmith.ByWithLock:
+	case h.By == ByWithLock:
 		what, since = "runs a command", h.StartTime
 	}
 	if since == 0 {
@@ -63,15 +61,25 @@ func holderText(h locksmith.HolderStatus, now time.Time) string {
 	default:
 		what += ","
 	}
-	return fmt.Sprintf("%s (%s %s)", h.Name(), what, locksmith.Span(now.Sub(locksmith.When(since))))
+	return fmt.Sprintf("%s (%s %s)", h.Name(), what, Span(now.Sub(When(since))))
 }
 
-// notSeen says for how long nothing was heard of a holder's agent.
-func notSeen(h locksmith.HolderStatus, now time.Time) string {
+// NotSeen says for how long nothing was heard of a holder's agent.
+func (h HolderStatus) NotSeen(now time.Time) string {
 	if h.Seen.IsZero() {
 		return "never seen"
 	}
-	return "not seen for " + locksmith.Span(now.Sub(h.Seen))
+	return "not seen for " + Span(now.Sub(h.Seen))
+}
+
+// Words is "paused by alice@jump-1 until 18:00, 3 h 46 min left: moving racks".
+func (p Pause) Words(now time.Time) string {
+	text := "paused" + behind(" by ", p.By)
+	if p.Until != 0 {
+		until := When(p.Until)
+		text += fmt.Sprintf(" until %s, %s left", Clock(until, now), Span(until.Sub(now)))
+	}
+	return text + behind(": ", p.Reason)
 }
 
 func ordinal(n int) string {
