@@ -89,11 +89,11 @@ var libraries = map[string][]string{
 	"go.etcd.io/etcd/server": {"internal/embedded"},
 	"go.etcd.io/etcd/client": {"internal/etcd", "internal/etcdtest", "test/"},
 	"go.etcd.io/etcd/api":    {"internal/etcd", "internal/etcdtest", "test/"},
-	"google.golang.org/grpc": {"internal/etcd", "internal/etcdtest", "test/"},
-	// Only for the Nop logger that silences etcd's.
+	"google.golang.org/grpc": {"internal/etcd", "internal/etcdtest", "internal/embedded", "test/"},
+	// Only to silence etcd, or to pass on what it says.
 	"go.uber.org/zap":              {"internal/embedded", "internal/etcd", "internal/etcdtest", "test/"},
 	"github.com/godbus/dbus":       {"internal/bus", "internal/login1", "internal/systemd", "internal/trigger", "internal/dbustest", "test/"},
-	"github.com/coreos/go-systemd": {"cmd/locksmithd"},
+	"github.com/coreos/go-systemd": {"cmd/"},
 	// Watches the files that say "reboot needed".
 	"github.com/fsnotify/fsnotify": {"internal/trigger"},
 	"github.com/urfave/cli":        {"internal/cli", "internal/cli/gendoc", "internal/options", "cmd/", "test/"},

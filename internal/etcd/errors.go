@@ -208,7 +208,11 @@ func (s *Store) probe(endpoint string) (why string, passing bool) {
 		return "is no URL", false
 	}
 	deadline := time.Now().Add(probeLimit)
-	conn, err := (&net.Dialer{Deadline: deadline}).Dial("tcp", u.Host)
+	network, address := "tcp", u.Host
+	if u.Scheme == "unix" {
+		network, address = "unix", u.Path
+	}
+	conn, err := (&net.Dialer{Deadline: deadline}).Dial(network, address)
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns):

@@ -78,7 +78,7 @@ func (f *tlsFiles) certificate(*tls.CertificateRequestInfo) (*tls.Certificate, e
 	return f.last, nil
 }
 
-// checkEndpoints accepts http:// or https:// URLs of a host and a port and
+// checkEndpoints accepts unix:///PATH, and http:// or https:// URLs of a host and a port and
 // nothing else in them. The two schemes must not be mixed: one connection serves
 // all endpoints, so that would send to some in the clear.
 func checkEndpoints(endpoints []string) error {
@@ -98,6 +98,9 @@ func checkEndpoints(endpoints []string) error {
 }
 
 func checkEndpoint(e string) error {
+	if strings.HasPrefix(e, "unix:///") { // a socket of the embedded etcd
+		return nil
+	}
 	u, err := url.Parse(e)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Port() == "" ||
 		(u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.User != nil {
