@@ -53,6 +53,8 @@ func (w Why) next(now time.Time) string {
 		return "nothing, until a reboot is needed."
 	case m.DryRun && phase == PhaseIdle && m.Waiting == RanDry:
 		return "nothing, until something else is needed: the log says what would have been done."
+	case m.Holds != nil && m.Holds.By == ByFleetLock:
+		return overFleetLock
 	case m.Holds != nil && !m.Holds.Own():
 		return byHand
 	case phase == PhaseRebooting && strings.HasPrefix(m.Waiting, RebootFailed):
@@ -88,12 +90,17 @@ func (w Why) next(now time.Time) string {
 // byHand is for a machine whose slot is no reboot's.
 const byHand = "nothing, while its slot is held by hand or by a command: only unlock, or the end of the command, gives it back."
 
+// overFleetLock is for a machine whose slot was taken over FleetLock.
+const overFleetLock = "not known from here: it reboots on a slot that it took over FleetLock, and gives that back over FleetLock once it is up."
+
 // absent is for a machine whose agent is not connected to etcd.
 func (w Why) absent(now time.Time) string {
 	h := w.Machine.Holds
 	switch {
 	case h == nil:
 		return "nothing, until locksmithd runs on it and reaches etcd."
+	case h.By == ByFleetLock:
+		return overFleetLock
 	case !h.Own():
 		return byHand
 	case h.Booting(now):

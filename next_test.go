@@ -148,6 +148,8 @@ func TestNext(t *testing.T) {
 		{"gone", phased(PhaseQueued).absentSince(time.Hour), "nothing, until locksmithd runs on it and reaches etcd."},
 		{"gone with a slot", phased(PhasePreparing).holding(agents).absentSince(time.Hour),
 			"nothing, until it is back: it keeps its slot, because nobody can know from here whether it is down."},
+		{"a slot taken over FleetLock", Why{Machine: MachineStatus{}}.holding(Holder{By: ByFleetLock}),
+			"not known from here: it reboots on a slot that it took over FleetLock, and gives that back over FleetLock once it is up."},
 		{"gone with a slot held by hand", phased(PhaseIdle).holding(Holder{By: ByLock}).absentSince(time.Hour),
 			"nothing, while its slot is held by hand or by a command: only unlock, or the end of the command, gives it back."},
 		{"booting", phased(PhaseNotifying).holding(Holder{By: ByAgent, Phase: PhaseRebooting, PhaseTime: after(-9 * time.Minute)}).absentSince(time.Minute),
@@ -206,6 +208,7 @@ func TestWhere(t *testing.T) {
 		{"only a record", "", 0, record(PhaseRebooting, 6, ByReboot), PhaseRebooting, 6},
 		{"an old client's record", PhaseIdle, 5, &Holder{StartTime: 7}, PhaseIdle, 5},
 		{"an administrator's lock", PhaseIdle, 5, record(PhaseAcquired, 6, ByLock), PhaseIdle, 5},
+		{"a slot taken over FleetLock", "", 0, record(PhaseAcquired, 6, ByFleetLock), PhaseAcquired, 6},
 		{"nothing", "", 0, nil, "", 0},
 	} {
 		m := MachineStatus{Presence: Presence{Phase: tt.phase, PhaseTime: tt.at}, Holds: tt.holds}
@@ -226,6 +229,7 @@ func TestLastSeen(t *testing.T) {
 		{"presence", 5, nil, 5},
 		{"older record", 5, &Holder{By: ByAgent, PhaseTime: 4}, 5},
 		{"newer record", 5, &Holder{By: ByAgent, PhaseTime: 6}, 6},
+		{"a slot taken over FleetLock", 0, &Holder{By: ByFleetLock, PhaseTime: 6}, 6},
 		{"written by somebody else", 5, &Holder{By: ByReboot, PhaseTime: 6}, 5},
 	} {
 		m := MachineStatus{Presence: Presence{Seen: tt.seen}, Holds: tt.holds}
@@ -252,6 +256,8 @@ func TestStale(t *testing.T) {
 		{"booting by hand", Holder{By: ByReboot, Phase: PhaseRebooting, PhaseTime: at(0)}, false, false, false},
 		{"booting too long", Holder{By: ByAgent, Phase: PhaseRebooting, PhaseTime: at(BootTime)}, false, true, true},
 		{"rebooting, since when is not known", Holder{Phase: PhaseRebooting}, false, true, true},
+		{"over FleetLock", Holder{By: ByFleetLock, StartTime: at(FleetLockTime - time.Second)}, false, false, false},
+		{"over FleetLock, too long", Holder{By: ByFleetLock, StartTime: at(FleetLockTime)}, false, true, true},
 		{"a clock that is ahead", Holder{Phase: PhaseRebooting, PhaseTime: at(-time.Hour)}, false, false, false},
 	} {
 		if got := (HolderStatus{Holder: tt.holder, Present: tt.present}).Stale(noon); got != tt.want {

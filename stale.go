@@ -31,6 +31,9 @@ func (h HolderStatus) Stale(now time.Time) bool {
 
 // Stale says whether a machine is silent that should not be.
 func (m MachineStatus) Stale(now time.Time) bool {
+	if m.Holds != nil && m.Holds.By == ByFleetLock && !m.Present && m.Seen == 0 {
+		return HolderStatus{Holder: *m.Holds}.Stale(now)
+	}
 	return !m.Present && (m.Holds == nil || !m.Holds.Booting(now))
 }
 
@@ -38,7 +41,7 @@ func (m MachineStatus) Stale(now time.Time) bool {
 // presence, or in the record that its agent wrote later.
 func (m MachineStatus) LastSeen() time.Time {
 	seen := m.Seen
-	if m.Holds != nil && m.Holds.By == ByAgent {
+	if m.Holds != nil && (m.Holds.By == ByAgent || m.Holds.By == ByFleetLock) {
 		seen = max(seen, m.Holds.PhaseTime)
 	}
 	return When(seen)
@@ -50,7 +53,7 @@ func (m MachineStatus) LastSeen() time.Time {
 // where nobody knows.
 func (m MachineStatus) Where() (phase Phase, since int64) {
 	h := m.Holds
-	if h == nil || !h.Own() || h.Phase == "" || m.PhaseTime > h.PhaseTime {
+	if h == nil || !h.Own() && h.By != ByFleetLock || h.Phase == "" || m.PhaseTime > h.PhaseTime {
 		return m.Phase, m.PhaseTime
 	}
 	if m.PhaseTime == h.PhaseTime && slices.Index(Phases, m.Phase) > slices.Index(Phases, h.Phase) {
