@@ -44,13 +44,16 @@ var uses = map[string][]string{
 	"internal/packages":    {"internal/agent"},
 	"internal/command":     {},
 	"internal/hook":        {".", "internal/command", "internal/agent"},
-	"internal/memory":      {"internal/agent"},
+	"internal/memory":      {"internal/agent", "internal/durable"},
 	"internal/control":     {".", "internal/agent"},
 	"internal/alerts":      {"internal/agent"},
 	"internal/coordinator": {"."},
 	"internal/journal":     {},
 	"internal/metrics":     {".", "internal/agent"},
 	"internal/embedded":    {},
+
+	// Files that survive a loss of power, for whoever has one.
+	"internal/durable": {},
 
 	// locksmith-server: who may do what, what they do, and how they reach it.
 	"fleetlock":             {},
@@ -63,7 +66,7 @@ var uses = map[string][]string{
 	"internal/fleetmetrics": {"."},
 
 	// The slots of a machine whose lock is a FleetLock server.
-	"internal/lockclient": {".", "fleetlock"},
+	"internal/lockclient": {".", "fleetlock", "internal/durable"},
 
 	"internal/cli":        {".", "internal/options", "internal/window"},
 	"internal/cli/gendoc": {"internal/cli"},

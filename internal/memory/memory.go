@@ -17,9 +17,8 @@ import (
 	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/locksmith-reboot/locksmith/internal/agent"
+	"github.com/locksmith-reboot/locksmith/internal/durable"
 )
 
 // MaxSize bounds the file, in bytes. A memory is a few hundred bytes long.
@@ -41,7 +40,7 @@ func Open(path string) (*File, agent.Memory, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, agent.Memory{}, fmt.Errorf("making the directory of the machine's memory: %w", err)
 	}
-	data, err := read(path)
+	data, err := durable.Read(path, MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &File{path: path}, agent.Memory{}, nil
 	}
@@ -66,34 +65,12 @@ func (f *File) Save(m agent.Memory) error {
 	if err == nil {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		err = replace(f.path, append(data, '\n'))
+		err = durable.Replace(f.path, append(data, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("storing the machine's memory: %w", err)
 	}
 	return nil
-}
-
-// read returns the whole content of the regular file at path.
-func read(path string) ([]byte, error) {
-	// Not blocking, for a pipe that nobody writes to.
-	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file; remove it", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(file, MaxSize+1))
-	if err == nil && len(data) > MaxSize {
-		err = fmt.Errorf("%s is longer than %d bytes, so nothing of this program wrote it; remove it", path, MaxSize)
-	}
-	return data, err
 }
 
 func parse(data []byte) (agent.Memory, error) {
@@ -115,49 +92,4 @@ func parse(data []byte) (agent.Memory, error) {
 		return agent.Memory{}, err
 	}
 	return *m, nil
-}
-
-// replace puts data at path in place of what is there, durably.
-func replace(path string, data []byte) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	// One name, so that what a crash leaves is overwritten by the next try instead
-	// of piling up.
-	next := path + ".new"
-	if err := write(next, data); err != nil {
-		return errors.Join(err, ignoreMissing(os.Remove(next)))
-	}
-	if err := os.Rename(next, path); err != nil {
-		return errors.Join(err, ignoreMissing(os.Remove(next)))
-	}
-	// The new name is durable only once its directory is.
-	return dir.Sync()
-}
-
-func write(path string, data []byte) error {
-	if err := ignoreMissing(os.Remove(path)); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closing := file.Close(); err == nil {
-		err = closing
-	}
-	return err
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
