@@ -46,21 +46,27 @@ func FuzzParseHolder(f *testing.F) {
 
 func FuzzParseHistory(f *testing.F) {
 	for _, doc := range []string{`{"time":"2026-01-02T03:04:05Z","actor":"a","action":"lock","machine":"m"}`, `{"time":"x"}`, `null`, ``,
-		`{"time":"9999-12-31T23:59:59-23:59"}`, `{"heldMs":9223372036854775807}`, `{"downMs":-1}`} {
+		`{"time":"9999-12-31T23:59:59-23:59"}`, `{"heldMs":9223372036854775807}`, `{"downMs":-1}`,
+		`{"action":"unlock","machine":"a","more":[{"action":"lock","machine":"b","more":[{}]}]}`, `{"more":[{"heldMs":-1}]}`} {
 		f.Add([]byte(doc))
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		kv := &mvccpb.KeyValue{Key: []byte("a/history/0001"), Value: doc, ModRevision: 7}
-		e, err := parseHistory(kv)
+		entries, err := parseHistory(kv)
 		if err != nil {
 			unreadable(t, kv, err)
 			return
 		}
-		if e.Held < 0 || e.Down < 0 || e.Revision != 7 {
-			t.Fatalf("%q is read as %+v", doc, e)
+		if len(entries) == 0 {
+			t.Fatalf("%q is read as nothing", doc)
 		}
-		if _, err := json.Marshal(e); err != nil { // as locksmithctl history -o json does
-			t.Fatalf("%q cannot be shown: %v", doc, err)
+		for _, e := range entries {
+			if e.Held < 0 || e.Down < 0 || e.Revision != 7 {
+				t.Fatalf("%q is read as %+v", doc, e)
+			}
+			if _, err := json.Marshal(e); err != nil { // as locksmithctl history -o json does
+				t.Fatalf("%q cannot be shown: %v", doc, err)
+			}
 		}
 	})
 }
@@ -108,9 +114,11 @@ func FuzzHistoryDocument(f *testing.F) {
 		limit := int64(1 << 40)
 		d := historyDoc{Time: time.Unix(seconds, 0), Actor: strings.ToValidUTF8(actor, ""), Action: locksmith.ActionLock,
 			Machine: strings.ToValidUTF8(machine, ""), HeldMS: held & (limit - 1), DownMS: down & (limit - 1)}
+		d.More = []historyDoc{{Time: d.Time, Actor: "other", Action: locksmith.ActionUnlock}}
 		e, err := parseHistory(&mvccpb.KeyValue{Value: []byte(d.document())})
-		want := locksmith.HistoryEntry{Time: d.Time.UTC(), Actor: d.Actor, Action: d.Action, Machine: d.Machine,
-			Held: time.Duration(d.HeldMS) * time.Millisecond, Down: time.Duration(d.DownMS) * time.Millisecond}
+		want := []locksmith.HistoryEntry{{Time: d.Time.UTC(), Actor: "other", Action: locksmith.ActionUnlock}, {
+			Time: d.Time.UTC(), Actor: d.Actor, Action: d.Action, Machine: d.Machine,
+			Held: time.Duration(d.HeldMS) * time.Millisecond, Down: time.Duration(d.DownMS) * time.Millisecond}}
 		if diff := cmp.Diff(want, e); err != nil || diff != "" {
 			t.Fatalf("%v\n%s", err, diff)
 		}

@@ -26,10 +26,17 @@ type historyDoc struct {
 	HeldMS   int64            `json:"heldMs,omitempty"`
 	DownMS   int64            `json:"downMs,omitempty"`
 	Group    *locksmith.Group `json:"group,omitempty"` // of a refusal; elsewhere the key says it
+
+	// More are the further changes of the same transaction, which has one place in
+	// the ring, in the order in which they were made; they have no More themselves.
+	More []historyDoc `json:"more,omitempty"`
 }
 
 func (d historyDoc) document() string {
 	d.Time = d.Time.UTC()
+	for i := range d.More {
+		d.More[i].Time = d.More[i].Time.UTC()
+	}
 	return mustJSON(d)
 }
 
@@ -70,22 +77,37 @@ func newestOp(prefix string, n int) clientv3.Op {
 func readHistory(kvs []*mvccpb.KeyValue) ([]locksmith.HistoryEntry, error) {
 	var entries []locksmith.HistoryEntry
 	for _, kv := range kvs {
-		e, err := parseHistory(kv)
+		changes, err := parseHistory(kv)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, changes...)
+	}
+	return entries, nil
+}
+
+// parseHistory reads what one place of a ring holds, newest first: the changes of one
+// transaction, mostly one.
+func parseHistory(kv *mvccpb.KeyValue) ([]locksmith.HistoryEntry, error) {
+	var d historyDoc
+	if err := decode(kv, &d); err != nil {
+		return nil, err
+	}
+	entries := make([]locksmith.HistoryEntry, 0, 1+len(d.More))
+	for _, d := range append([]historyDoc{d}, d.More...) {
+		e, err := d.entry(kv)
 		if err != nil {
 			return nil, err
 		}
 		entries = append(entries, e)
 	}
+	slices.Reverse(entries)
 	return entries, nil
 }
 
-// parseHistory reads an entry. Durations that no entry of ours has are refused, as
-// they would wrap around.
-func parseHistory(kv *mvccpb.KeyValue) (locksmith.HistoryEntry, error) {
-	var d historyDoc
-	if err := decode(kv, &d); err != nil {
-		return locksmith.HistoryEntry{}, err
-	}
+// entry is what the document, which kv holds, says of its first change. Durations that
+// no entry of ours has are refused, as they would wrap around.
+func (d historyDoc) entry(kv *mvccpb.KeyValue) (locksmith.HistoryEntry, error) {
 	if limit := int64(math.MaxInt64 / time.Millisecond); min(d.HeldMS, d.DownMS) < 0 || max(d.HeldMS, d.DownMS) > limit {
 		return locksmith.HistoryEntry{}, &locksmith.UnreadableError{Key: string(kv.Key), Err: errors.New("a duration is out of range")}
 	}
