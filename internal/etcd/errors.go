@@ -92,6 +92,9 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
+// Refused says that what is stored forbids it, and nothing failed.
+func (r refusal) Refused() bool { return true }
+
 func refuse(format string, args ...any) error { return refusal(fmt.Sprintf(format, args...)) }
 
 // isDomain says whether err is an outcome of ours and no failure of etcd's.

@@ -87,7 +87,7 @@ func ambiguous(name string, found []locksmith.MachineStatus) error {
 	if n := len(found) - shown; n > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", n))
 	}
-	return fmt.Errorf("%q could be %d machines: %s; give the whole id", name, len(found), strings.Join(texts, ", "))
+	return refuse("%q could be %d machines: %s; give the whole id", name, len(found), strings.Join(texts, ", "))
 }
 
 // Forget removes what is remembered of a machine, by its id, which must neither run

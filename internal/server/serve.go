@@ -1,0 +1,102 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/net/netutil"
+)
+
+// DefaultMaxConnections is how many connections are open at a time.
+const DefaultMaxConnections = 20_000
+
+// ServeConfig says how to serve.
+type ServeConfig struct {
+	TLS            *tls.Config  // nil: plain text; else with a certificate, or a function that returns one
+	MaxConnections int          // 0: DefaultMaxConnections; others wait in the kernel's queue
+	Log            *slog.Logger // nil: discard
+}
+
+// Limits of a connection. Requests that are held, and streams, set deadlines of their own
+// through http.ResponseController.
+const (
+	headerLimit = 10 * time.Second // to send a request's header, and for TLS' handshake
+	readLimit   = 30 * time.Second // to send all of it
+	writeLimit  = 30 * time.Second // from the header until the answer is written
+	idleLimit   = 2 * time.Minute
+	maxHeader   = 16 << 10 // bytes
+	stopLimit   = 5 * time.Second
+)
+
+// Serve answers on l until ctx ends, which is no error, and closes l. Requests that are
+// held then end by their contexts; the others get five seconds.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, cfg ServeConfig) error {
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = DefaultMaxConnections
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	held, release := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer release(errStopping)
+	srv := newHTTPServer(held, h, cfg)
+	ended := make(chan error, 1)
+	address := l.Addr()
+	go func() {
+		l := netutil.LimitListener(l, cfg.MaxConnections)
+		if srv.TLSConfig != nil {
+			ended <- srv.ServeTLS(l, "", "")
+		} else {
+			ended <- srv.Serve(l)
+		}
+	}()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serving on %s: %w", address, err)
+	case <-ctx.Done():
+	}
+	release(errStopping)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	defer cancel()
+	if err := srv.Shutdown(grace); err != nil {
+		cfg.Log.Warn("not every request ended in time", "error", err)
+		srv.Close()
+	}
+	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving on %s: %w", address, err)
+	}
+	return nil
+}
+
+func newHTTPServer(base context.Context, h http.Handler, cfg ServeConfig) *http.Server {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerLimit,
+		ReadTimeout:       readLimit,
+		WriteTimeout:      writeLimit,
+		IdleTimeout:       idleLimit,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return base },
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          250,
+			MaxReceiveBufferPerConnection: 256 << 10,
+			MaxReceiveBufferPerStream:     64 << 10,
+			// A peer that vanished without a word, while a request of its is held.
+			SendPingTimeout:  30 * time.Second,
+			PingTimeout:      15 * time.Second,
+			WriteByteTimeout: writeLimit,
+		},
+	}
+	if cfg.TLS != nil {
+		srv.TLSConfig = cfg.TLS.Clone()
+		srv.TLSConfig.MinVersion = max(srv.TLSConfig.MinVersion, tls.VersionTLS12)
+	}
+	return srv
+}
