@@ -34,17 +34,23 @@ func ticks(from, to time.Time, loc *time.Location, most int) []tick {
 	}
 	begin := from.In(loc)
 	t := time.Date(begin.Year(), begin.Month(), begin.Day(), 0, 0, 0, 0, loc)
-	if days == 0 && t.Before(from) {
+	if days == 0 && step < time.Hour {
 		t = t.Add(from.Sub(t) / step * step)
 	}
 	var list []tick
 	last := -1
-	for ; !t.After(to); t = advance(t, step, days) {
+	for range most + 26 { // before from are the hours of a day at most
+		if t.After(to) {
+			break
+		}
 		if t.Before(from) {
+			t = advance(t, step, days)
 			continue
 		}
 		one := tick{at: t, text: t.Format("15:04"), day: t.YearDay() != last && (last >= 0 || days > 0 || t.Hour() == 0 && t.Minute() == 0)}
 		switch {
+		case days > 28:
+			one.text = t.Format("Jan 2006")
 		case one.day:
 			one.text = t.Format("Jan 2")
 		case step < time.Minute && days == 0:
@@ -52,13 +58,22 @@ func ticks(from, to time.Time, loc *time.Location, most int) []tick {
 		}
 		last = t.YearDay()
 		list = append(list, one)
+		t = advance(t, step, days)
 	}
 	return list
 }
 
+// advance is the tick after t: hours and days are those of the clock on the wall, also
+// where it is changed between them.
 func advance(t time.Time, step time.Duration, days int) time.Time {
 	if days > 0 {
 		return t.AddDate(0, 0, days)
+	}
+	if step >= time.Hour {
+		next := time.Date(t.Year(), t.Month(), t.Day(), t.Hour()+int(step/time.Hour), 0, 0, 0, t.Location())
+		if next.After(t) { // it is not where the clock leaps over that hour
+			return next
+		}
 	}
 	return t.Add(step)
 }

@@ -111,12 +111,16 @@ func (h hold) phase() (locksmith.Phase, time.Time, string) {
 	return phase, locksmith.When(since), reason
 }
 
+// horizon is how far back anything is believed to have begun: documents can say any time.
+const horizon = 10 * 365 * 24 * time.Hour
+
 // settle finds the state and puts the times into order: clocks differ, and nobody
 // looks into the future.
 func (h *hold) settle(now time.Time) {
-	if h.From.IsZero() || h.From.After(now) {
+	if h.From.IsZero() {
 		h.From = now
 	}
+	h.From = within(now.Add(-horizon), h.From, now)
 	switch {
 	case h.holder != nil:
 		h.present(now)

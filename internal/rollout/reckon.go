@@ -184,7 +184,15 @@ func (r *reckoning) pace() time.Duration {
 // takes is how long the rest takes: at this pace, but no less than one machine does from
 // beginning to end, or the youngest holder still has to.
 func (r *reckoning) takes(pace time.Duration) time.Duration {
-	return max(pace*time.Duration(r.moving()), r.least())
+	return max(times(r.moving(), pace), r.least())
+}
+
+// times is n times d, at most as long as looks back go.
+func times(n int, d time.Duration) time.Duration {
+	if n > 0 && d > horizon/time.Duration(n) {
+		return horizon
+	}
+	return time.Duration(n) * d
 }
 
 // moving is how many remain that are not stuck.

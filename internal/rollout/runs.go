@@ -88,7 +88,7 @@ func waitingSince(queue []locksmith.Waiter, now time.Time) (since time.Time, wai
 		}
 		waits = true
 		if at := locksmith.When(w.Since); !at.IsZero() && at.Before(since) {
-			since = at
+			since = within(now.Add(-horizon), at, now)
 		}
 	}
 	return since, waits

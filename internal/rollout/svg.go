@@ -80,6 +80,9 @@ func SVG(r Rollout, now time.Time, opts SVGOptions) string {
 	d.layOut()
 	d.scale()
 	d.head()
+	for i := 1; i < len(d.lanes); i += 2 {
+		d.printf(`<rect class="timeline-lane" x="0" y="%d" width="%d" height="%d"/>`+"\n", axisHeight+i*d.laneH, d.opts.Width, d.laneH)
+	}
 	d.axis()
 	for i, lane := range d.lanes {
 		d.lane(i, lane)
@@ -175,6 +178,7 @@ func (d *drawing) scale() {
 	if least := d.from.Add(time.Minute); d.to.Before(least) {
 		d.to = least
 	}
+	d.from = later(d.from, d.to.Add(-2*horizon))
 	d.x0, d.x1 = margin, float64(d.opts.Width-3*margin) // the last mark needs room
 	if !d.packed && !d.narrow() {
 		d.x0 += gutter
@@ -226,9 +230,6 @@ func (d *drawing) head() {
 
 func (d *drawing) lane(i int, bars []Bar) {
 	top := axisHeight + i*d.laneH
-	if i%2 == 1 {
-		d.printf(`<rect class="timeline-lane" x="0" y="%d" width="%d" height="%d"/>`+"\n", top, d.opts.Width, d.laneH)
-	}
 	if !d.packed {
 		x, y, room := margin, top+wideLane/2+4, gutter-margin
 		if d.narrow() {

@@ -53,10 +53,10 @@ func (r *reckoning) ahead(p Progress) string {
 		which = "; the one left"
 	}
 	takes := verb(n, "takes", "take")
-	if least := r.least(); least > p.Pace*time.Duration(n) {
+	if least := r.least(); least > times(n, p.Pace) {
 		return fmt.Sprintf("%s %s about %s more, as one machine takes %s from slot to slot", which, takes, span2(least), span2(r.each))
 	}
-	return fmt.Sprintf("%s %s about %s at this pace", which, takes, locksmith.Span(p.Pace*time.Duration(n)))
+	return fmt.Sprintf("%s %s about %s at this pace", which, takes, locksmith.Span(times(n, p.Pace)))
 }
 
 // notes say what the arithmetic leaves out.
