@@ -62,6 +62,7 @@ func (f *failures) judge(from netip.Addr, name string, now time.Time) (ok bool) 
 	case name != "" && known:
 		return true
 	case blocked:
+		f.debts.put(v.from, d) // counted from now on, should the clock have gone back
 		return false
 	case name != "":
 		f.known.put(v, struct{}{})

@@ -90,7 +90,7 @@ func (r *reader) line() int {
 }
 
 func (r *reader) lineAt(offset int) int {
-	return 1 + bytes.Count(r.data[:min(offset, len(r.data))], []byte("\n"))
+	return 1 + bytes.Count(r.data[:max(0, min(offset, len(r.data)))], []byte("\n"))
 }
 
 // entries reads {"principals":[…]}.

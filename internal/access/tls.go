@@ -27,22 +27,42 @@ type TLSConfig struct {
 // they are. Files that cannot be used, such as a certificate whose key has not been
 // replaced yet, leave in force what was there before, and are logged once.
 func TLS(cfg TLSConfig) (*tls.Config, error) {
+	s, err := newServerTLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return s.config(), nil
+}
+
+// serverTLS is what the files hold.
+type serverTLS struct {
+	pair    *reloaded[tls.Certificate]
+	clients *reloaded[x509.CertPool] // nil: client certificates are not asked for
+}
+
+func newServerTLS(cfg TLSConfig) (*serverTLS, error) {
 	if cfg.CertFile == "" || cfg.KeyFile == "" {
 		return nil, fmt.Errorf("a TLS certificate and its key must be given together: have certificate %q and key %q", cfg.CertFile, cfg.KeyFile)
 	}
-	pair := &reloaded[tls.Certificate]{what: "TLS certificate", paths: []string{cfg.CertFile, cfg.KeyFile}, maxSize: maxPEM,
-		parse: parsePair, log: cfg.Log}
-	if err := pair.load(); err != nil {
+	s := &serverTLS{pair: &reloaded[tls.Certificate]{what: "TLS certificate", paths: []string{cfg.CertFile, cfg.KeyFile},
+		maxSize: maxPEM, parse: parsePair, log: cfg.Log}}
+	if err := s.pair.load(); err != nil {
 		return nil, err
 	}
+	if cfg.ClientCAFile != "" {
+		s.clients = &reloaded[x509.CertPool]{what: "TLS client CA", paths: []string{cfg.ClientCAFile}, maxSize: maxPEM, parse: parseCA, log: cfg.Log}
+		if err := s.clients.load(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *serverTLS) config() *tls.Config {
 	base := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.get(), nil }}
-	if cfg.ClientCAFile == "" {
-		return base, nil
-	}
-	clients := &reloaded[x509.CertPool]{what: "TLS client CA", paths: []string{cfg.ClientCAFile}, maxSize: maxPEM, parse: parseCA, log: cfg.Log}
-	if err := clients.load(); err != nil {
-		return nil, err
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.pair.get(), nil }}
+	if s.clients == nil {
+		return base
 	}
 	base.ClientAuth = tls.VerifyClientCertIfGiven
 	// A ticket would bring back a client as it was verified once, by a CA that may be
@@ -50,12 +70,12 @@ func TLS(cfg TLSConfig) (*tls.Config, error) {
 	base.SessionTicketsDisabled = true
 	inForce := func() *tls.Config {
 		c := base.Clone()
-		c.ClientCAs = clients.get()
+		c.ClientCAs = s.clients.get()
 		return c
 	}
-	outer := inForce() // complete by itself, should somebody look
+	outer := inForce() // complete by itself: net/http looks into it
 	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return inForce(), nil }
-	return outer, nil
+	return outer
 }
 
 func parsePair(files []content) (*tls.Certificate, error) {
