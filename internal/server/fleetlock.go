@@ -50,8 +50,9 @@ type FleetLockConfig struct {
 }
 
 // NewFleetLock answers FleetLock's requests. It has to be mounted as fleetlock.Handler
-// says: at /v1/, before anything that redirects, behind wrappers that have a method Unwrap.
-func NewFleetLock(cfg FleetLockConfig) http.Handler {
+// says: at /v1/, before anything that redirects, behind wrappers that have a method Unwrap;
+// and it has to be closed when the server stops, before the slots are.
+func NewFleetLock(cfg FleetLockConfig) *fleetlock.Handler {
 	if cfg.DefaultGroupName == "" {
 		cfg.DefaultGroupName = "default"
 	}
