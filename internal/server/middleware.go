@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -16,6 +18,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := &recorder{ResponseWriter: w}
 	setHeaders(rec.Header(), kind, r.TLS != nil)
 	defer func() {
+		if rec.hijacked {
+			return
+		}
 		if isEvents(rec.Header()) {
 			kind = KindEvents
 		}
@@ -68,11 +73,20 @@ func setHeaders(h http.Header, kind string, secure bool) {
 // recorder remembers what was answered.
 type recorder struct {
 	http.ResponseWriter
-	code int // 0: nothing yet
+	code     int  // 0: nothing yet
+	hijacked bool // the answer comes later, and from elsewhere
 }
 
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Hijack is how FleetLock's handler takes a request that it holds. When that is answered,
+// FleetLockConfig.Observe is told.
+func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	w.hijacked = w.hijacked || err == nil
+	return c, rw, err
+}
 
 func (w *recorder) WriteHeader(code int) {
 	if w.code == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
