@@ -25,6 +25,14 @@ const RanDry = "dry run: would have rebooted; nothing more until something else 
 // to ask for its reboot again.
 const RebootFailed = "the reboot call failed: "
 
+// NoSlotFree is how what a machine waits for begins, while a FleetLock server says that
+// every slot is taken.
+const NoSlotFree = "no slot is free"
+
+// ServerPaused is how what a machine waits for begins, while a FleetLock server says that
+// reboots are paused.
+const ServerPaused = "the FleetLock server says that reboots are paused"
+
 // Pauses are those that keep the machine from starting a reboot at now, each once.
 func (w Why) Pauses(now time.Time) []Pause {
 	all := slices.Clone(w.Machine.Pauses)
@@ -229,6 +237,9 @@ func (w Why) pauseClauses(now time.Time) []string {
 
 // slotClauses are the groups that have no slot for it: it takes all or none.
 func (w Why) slotClauses() []string {
+	if w.Machine.Strategy == StrategyFleetLock {
+		return []string{"the FleetLock server gives it a slot"}
+	}
 	var list []string
 	for _, p := range w.Places {
 		group := groupWords(p.Group)

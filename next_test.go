@@ -81,6 +81,8 @@ func TestNext(t *testing.T) {
 			"reboots once its window opens (23:00, in 11 h) and it has taken its slot."},
 		{"window and its slot", phased(PhaseWindow, Condition{Name: CondWindow, State: CondWaiting, Until: after(35*time.Hour + 12*time.Minute)}, slot).
 			at(Place{Group: "lb", Max: 1, Free: 1}), "reboots once its window opens (Fri 23:12, in 35 h 12 min) and it has taken its slot."},
+		{"window, and a FleetLock server", phased(PhaseWindow, Condition{Name: CondWindow, State: CondWaiting, Until: after(11 * time.Hour)}, slot).
+			strategy(StrategyFleetLock), "reboots once its window opens (23:00, in 11 h) and the FleetLock server gives it a slot."},
 		{"window, not known", phased(PhaseWindow, Condition{Name: CondWindow, State: CondUnknown}),
 			"reboots once it is known whether its window is open."},
 		{"no window", phased(PhaseWindow, Condition{Name: CondWindow, State: CondBlocked}), "reboots once it gets a window that opens."},

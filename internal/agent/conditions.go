@@ -17,7 +17,7 @@ func (r rules) conditions(s state, report string, now time.Time) []locksmith.Con
 		return append([]locksmith.Condition{r.needCondition(s)}, r.verifyConditions(s)...)
 	}
 	out := []locksmith.Condition{r.needCondition(s), r.windowCondition(now)}
-	if r.strategy != locksmith.StrategyReboot {
+	if r.strategy != locksmith.StrategyReboot && r.strategy != locksmith.StrategyFleetLock { // nobody tells of pauses there
 		out = append(out, pauseCondition(s, now))
 	}
 	out = append(out, r.breakerCondition(s, now))
@@ -116,20 +116,36 @@ func (r rules) slotCondition(s state, report string) locksmith.Condition {
 	c := locksmith.Condition{Name: locksmith.CondSlot, State: locksmith.CondPending}
 	switch {
 	case s.held:
-		c.State, c.Text, c.Since = locksmith.CondMet, "held", s.slots.Record.StartTime
+		c.State, c.Text, c.Since = locksmith.CondMet, "held"+r.by(", kept by "), s.slots.Record.StartTime
 	case r.strategy == locksmith.StrategyReboot || s.decided && !s.useLock:
 		c.State, c.Text = locksmith.CondMet, fmt.Sprintf("strategy %s takes none here", r.strategy)
 	case r.dryRun:
 		c.Text = "a dry run takes none"
 	case s.phase == locksmith.PhaseQueued:
-		c.State, c.Text, c.Since = locksmith.CondWaiting, "queues", s.since.Unix()
-		if report != "" {
+		c.State, c.Text, c.Since = locksmith.CondWaiting, "queues"+r.by(" at "), s.since.Unix()
+		switch {
+		case report == "":
+		case strings.HasPrefix(report, locksmith.NoSlotFree):
+			c.Text = report
+		case strings.HasPrefix(report, locksmith.ServerPaused):
+			c.State, c.Text = locksmith.CondBlocked, report
+		default:
 			c.State, c.Text = locksmith.CondUnknown, report
 		}
 	case !s.recovered && s.waiting != "", s.refusals > 0 && strings.HasPrefix(s.waiting, "no slot: "):
 		c.State, c.Text = locksmith.CondUnknown, s.waiting
+	case r.keeper != "":
+		c.Text = "asked for at " + r.keeper
 	}
 	return c
+}
+
+// by is who keeps the slots, after words; nothing where that is etcd.
+func (r rules) by(words string) string {
+	if r.keeper == "" {
+		return ""
+	}
+	return words + r.keeper
 }
 
 func (r rules) usersCondition(s state) locksmith.Condition {

@@ -25,10 +25,11 @@ type Config struct {
 	BootID    string             // required: of the present boot, as locksmith.Boot returns it
 	Hostname  string             // shown to people
 	Groups    []locksmith.Group  // required, as locksmith.ParseGroups returns them
-	Strategy  locksmith.Strategy // required: etcd-lock, reboot or best-effort; off has no agent
+	Strategy  locksmith.Strategy // required; off has no agent
 	Priority  int                // in the queue, 0 (most urgent) to 9
 
 	Lock     Lock      // required unless Strategy is reboot
+	Keeper   string    // who keeps the slots where that is not etcd, for people: "the FleetLock server …"
 	Machine  Machine   // required
 	Triggers []Trigger // required: at least one
 
@@ -146,7 +147,7 @@ func (c Config) check() error {
 	need(c.BootID != "", "BootID is required")
 	need(len(c.Groups) > 0, "Groups is required")
 	need(slices.Contains([]locksmith.Strategy{locksmith.StrategyEtcdLock, locksmith.StrategyReboot,
-		locksmith.StrategyBestEffort}, c.Strategy), fmt.Sprintf("strategy %q has no agent", c.Strategy))
+		locksmith.StrategyBestEffort, locksmith.StrategyFleetLock}, c.Strategy), fmt.Sprintf("strategy %q has no agent", c.Strategy))
 	need(c.Priority >= locksmith.MinPriority && c.Priority <= locksmith.MaxPriority, "Priority must be 0 to 9")
 	need(c.Lock != nil || c.Strategy == locksmith.StrategyReboot, "Lock is required")
 	need(c.UseLock != nil || c.Strategy != locksmith.StrategyBestEffort, "UseLock is required")

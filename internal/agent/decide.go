@@ -130,7 +130,7 @@ func (r rules) deciding(s state, now time.Time) (state, effect) {
 		return s, effect{kind: effectDecide}
 	case r.strategy == locksmith.StrategyReboot:
 		s.useLock = false
-	case r.strategy == locksmith.StrategyEtcdLock:
+	case r.strategy == locksmith.StrategyEtcdLock, r.strategy == locksmith.StrategyFleetLock:
 		s.useLock = true
 	}
 	if s.useLock && !s.recovered {

@@ -7,7 +7,7 @@ import (
 	"github.com/locksmith-reboot/locksmith"
 )
 
-// Lock keeps the slots. internal/etcd implements it.
+// Lock keeps the slots. internal/etcd and internal/lockclient implement it.
 type Lock interface {
 	// Find reads what machine holds at this moment: the groups among those
 	// given in which it is a holder (none: no Groups), and its record, with
