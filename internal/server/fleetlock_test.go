@@ -135,7 +135,9 @@ func TestFleetLockRefuses(t *testing.T) {
 	limited.Groups = []locksmith.Group{"db"}
 	operator.Role = access.RoleOperator
 	stranger := func(status int) access.Guard {
-		return guardFunc(func(*http.Request) (access.Caller, error) { return access.Caller{}, &access.Refusal{Status: status, Reason: "no token"} })
+		return guardFunc(func(*http.Request) (access.Caller, error) {
+			return access.Caller{}, &access.Refusal{Status: status, Reason: "no token"}
+		})
 	}
 	for _, test := range []struct {
 		name  string
