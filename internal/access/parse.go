@@ -79,19 +79,21 @@ const fieldNames = "name, role, groups, token, tokenSHA256, certificate, machine
 type reader struct {
 	data []byte
 	dec  *json.Decoder
+
+	at, lines int // how many line ends there are before at
 }
 
-// line is where the next value starts, or where the last one ended.
+// line is where the next value starts.
 func (r *reader) line() int {
 	offset := int(r.dec.InputOffset())
 	rest := r.data[offset:]
 	offset += len(rest) - len(bytes.TrimLeft(rest, " \t\r\n,:"))
-	return r.lineAt(offset)
+	r.lines += lineEnds(r.data[r.at:offset])
+	r.at = offset
+	return 1 + r.lines
 }
 
-func (r *reader) lineAt(offset int) int {
-	return 1 + bytes.Count(r.data[:max(0, min(offset, len(r.data)))], []byte("\n"))
-}
+func lineEnds(data []byte) int { return bytes.Count(data, []byte("\n")) }
 
 // entries reads {"principals":[…]}.
 func entries(data []byte) ([]entry, error) {
@@ -101,11 +103,11 @@ func entries(data []byte) ([]entry, error) {
 	}
 	var whole json.RawMessage // a valid document: nothing below stumbles over syntax
 	if err := json.Unmarshal(data, &whole); err != nil {
-		line := r.lineAt(len(data))
+		before := data
 		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-			line = r.lineAt(int(syntax.Offset) - 1)
+			before = data[:min(len(data), max(0, int(syntax.Offset)-1))]
 		}
-		return nil, fmt.Errorf("line %d: no JSON: %v", line, err)
+		return nil, fmt.Errorf("line %d: no JSON: %v", 1+lineEnds(before), err)
 	}
 	var list []entry
 	found := false

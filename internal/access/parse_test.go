@@ -57,6 +57,7 @@ func TestFileRefused(t *testing.T) {
 		"poor token":        {one(operator + `"token": "aaaaaaaaaaaaaaaaaaaaaaaaa"`), "1 different characters"},
 		"two tokens":        {one(operator + token + `, "tokenSHA256": "00"`), "both given"},
 		"bad digest":        {one(operator + `"tokenSHA256": "0123"`), "must be the 64 hexadecimal digits"},
+		"no digest":         {one(operator + `"tokenSHA256": "` + strings.Repeat("0", 64) + `"`), "must be the 64 hexadecimal digits"},
 		"no certificate":    {one(operator + `"certificate": ""`), "certificate must be a name"},
 		"people's pattern":  {one(operator + `"certificate": "*.example.com"`), "a * is for machines only"},
 		"two stars":         {one(machine + `"certificate": "*.*"`), "at most one *"},

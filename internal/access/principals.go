@@ -129,7 +129,7 @@ func (t *principals) withCertificate(leaf *x509.Certificate) (Caller, error) {
 	var found *principal
 	for _, name := range in {
 		p := t.byCertificate[name]
-		if p == nil || strings.Contains(p.certificate, "*") || p == found {
+		if p == nil || p == found {
 			continue
 		}
 		if found != nil {
@@ -148,7 +148,7 @@ func (t *principals) withCertificate(leaf *x509.Certificate) (Caller, error) {
 		}
 	}
 	if len(in) == 0 {
-		return Caller{}, errors.New("the client certificate has no common name, DNS name or URI")
+		return Caller{}, errors.New("the client certificate has no common name, DNS name or URI without a *")
 	}
 	return Caller{}, fmt.Errorf("nobody is known by the client certificate of %s", clip(in[0]))
 }
@@ -177,17 +177,14 @@ func (p *principal) bound(star string) (Caller, error) {
 	return c, nil
 }
 
-// namesIn are the names in a certificate: the common name, DNS names, URIs.
+// namesIn are the names in a certificate: the common name, DNS names, URIs. One with a
+// "*" stands for many, and so for nobody.
 func namesIn(c *x509.Certificate) []string {
-	var in []string
-	if c.Subject.CommonName != "" {
-		in = append(in, c.Subject.CommonName)
-	}
-	in = append(in, c.DNSNames...)
+	in := append([]string{c.Subject.CommonName}, c.DNSNames...)
 	for _, u := range c.URIs {
 		in = append(in, u.String())
 	}
-	return in
+	return slices.DeleteFunc(in, func(name string) bool { return name == "" || strings.Contains(name, "*") })
 }
 
 // clip quotes a text from outside for a message.

@@ -112,8 +112,8 @@ func (l *reloaded[T]) look(now time.Time) (isNew bool, err error) {
 	}
 	l.seen = stamps
 	l.settled = !slices.ContainsFunc(stamps, func(s stamp) bool {
-		age := now.UnixNano() - s.mtime
-		return age >= 0 && age < int64(settledAfter)
+		age := time.Duration(now.UnixNano() - s.mtime)
+		return age.Abs() < settledAfter // it may have changed since now was asked for
 	})
 	sum := checksum(files)
 	if sum == l.sum {

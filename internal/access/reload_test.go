@@ -109,7 +109,7 @@ func TestReloadQuiet(t *testing.T) {
 	times := 0
 	f.principals.parse = func(files []content) (*principals, error) { times++; return parse(files) }
 	for range 10 {
-		c.pass(settledAfter)
+		c.pass(2 * settledAfter)
 		known(t, f, request(bearer(bobToken)), true)
 	}
 	if times != 0 || !f.principals.settled {

@@ -162,6 +162,7 @@ func TestSessionForged(t *testing.T) {
 		p.session(c.now()),                                                          // over
 		p.session(c.now().Add(24 * time.Hour)),                                      // longer than any
 		p.session(time.Unix(-1, 0)),
+		loose(cookie.Value),
 		strings.Repeat("a", 10_000),
 		cookie.Value + strings.Repeat("A", maxSession),
 	}
@@ -181,6 +182,13 @@ func TestSessionForged(t *testing.T) {
 		refused(t, err, 401, "")
 	}
 	known(t, f, request(with(cookie)), true)
+}
+
+// loose is another text for the same bytes, where bits at the end are not looked at.
+func loose(value string) string {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := len(value) - 1
+	return value[:last] + string(digits[strings.IndexByte(digits, value[last])|1])
 }
 
 // A cookie does nothing in requests that other sites make.
