@@ -3,9 +3,11 @@ package fleetlock
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -113,4 +115,20 @@ func FuzzHandler(f *testing.F) {
 			t.Errorf("body %q", w.Body)
 		}
 	})
+}
+
+// The table of kinds in the documentation is that of the code.
+func TestKindsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../docs/fleetlock.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, status := range statuses {
+		if row := fmt.Sprintf("\n| %d | `%s` | ", status, kind); !strings.Contains(string(doc), row) {
+			t.Errorf("docs/fleetlock.md lacks the row %q", row)
+		}
+	}
+	if rows := strings.Count(string(doc), "\n| "); rows != len(statuses)+1 {
+		t.Errorf("docs/fleetlock.md has %d rows, want %d and the table's head", rows, len(statuses))
+	}
 }
