@@ -109,17 +109,24 @@ func (s *Store) remove(ctx context.Context, groups []locksmith.Group, machine st
 
 // without is the operations that take machine's slot and record away.
 func (g groupView) without(machine string, result locksmith.Result) []clientv3.Op {
-	h := historyDoc{Time: time.Now(), Actor: result.Actor, Action: locksmith.ActionUnlock, Machine: machine,
-		Outcome: result.Outcome, DownMS: result.Down.Milliseconds()}
-	if g.record != nil {
-		h.Hostname = g.record.Hostname
-		h.HeldMS = max(0, h.Time.Sub(g.record.Since()).Milliseconds())
-	}
+	h := ended(machine, g.record, time.Now(), result)
 	sem, err := g.sem.Unlock(machine)
 	if err != nil {
 		h.Outcome = "record without a slot removed"
 	}
 	return append(g.write(sem, h), clientv3.OpDelete(holderKey(g.group, machine)))
+}
+
+// ended is how the history tells that machine's slot was given back or taken away at now;
+// a nil record is one that was not there.
+func ended(machine string, record *locksmith.Holder, now time.Time, result locksmith.Result) historyDoc {
+	h := historyDoc{Time: now, Actor: result.Actor, Action: locksmith.ActionUnlock, Machine: machine,
+		Outcome: result.Outcome, DownMS: result.Down.Milliseconds()}
+	if record != nil {
+		h.Hostname = record.Hostname
+		h.HeldMS = max(0, now.Sub(record.Since()).Milliseconds())
+	}
+	return h
 }
 
 // SetMax changes how many slots group has and returns how many there were.
