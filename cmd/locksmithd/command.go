@@ -27,6 +27,8 @@ Strategies:
   reboot       reboot without a slot
   best-effort  with a slot where etcd is running (an endpoint was given, a local
                etcd unit is not inactive, or the default endpoint answers), else without
+  fleet-lock   reboot only with a slot, which a FleetLock server keeps (locksmith-server,
+               airlock, or any other)
   off          never reboot: the daemon says so and ends
 
 Exit status: 0 after a clean stop, 1 where it cannot start or go on, 2 where the

@@ -21,6 +21,7 @@ import (
 	"github.com/locksmith-reboot/locksmith/internal/coordinator"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
 	"github.com/locksmith-reboot/locksmith/internal/journal"
+	"github.com/locksmith-reboot/locksmith/internal/lockclient"
 	"github.com/locksmith-reboot/locksmith/internal/login1"
 	"github.com/locksmith-reboot/locksmith/internal/memory"
 	"github.com/locksmith-reboot/locksmith/internal/metrics"
@@ -55,7 +56,7 @@ func serve(ctx context.Context, s settings, h host, stderr io.Writer) error {
 		return err
 	}
 	log.Info("started", agent.EventKey, agent.EventStarted, "version", options.BuildVersion(), "strategy", s.strategy,
-		"window", windowText(s), "endpoints", s.etcd.Endpoints, "triggers", d.picked, "hooks", d.runner.Describe(), "dry_run", s.dryRun)
+		"window", windowText(s), "endpoints", s.endpoints(), "triggers", d.picked, "hooks", d.runner.Describe(), "dry_run", s.dryRun)
 	err = d.run(ctx)
 	if errors.Is(err, errStopped) || errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		log.Info("stopped", agent.EventKey, agent.EventStopped, "cause", context.Cause(ctx))
@@ -88,6 +89,14 @@ func windowText(s settings) string {
 	return s.windows.String()
 }
 
+// endpoints is where the slots are.
+func (s settings) endpoints() []string {
+	if s.strategy == locksmith.StrategyFleetLock {
+		return []string{s.fleetLock.client.Base()}
+	}
+	return s.etcd.Endpoints
+}
+
 // daemon is the parts of a running daemon.
 type daemon struct {
 	me       locksmith.Presence
@@ -102,7 +111,8 @@ type daemon struct {
 	bus         *bus.Bus
 	systemd     *systemd.Manager
 	runner      *command.Runner
-	store       *etcd.Store // nil where no strategy needs it
+	store       *etcd.Store      // nil where no strategy needs it
+	fleetLock   *lockclient.Lock // likewise
 	useLock     func(context.Context) (bool, error)
 	agent       *agent.Agent
 	metrics     *metrics.Metrics
@@ -143,10 +153,15 @@ func (d *daemon) assemble(ctx context.Context, s settings, h host) (err error) {
 	if space.blind && s.method == "" {
 		s.method = locksmith.MethodReboot // whatever a trigger says is enough
 	}
-	if s.strategy != locksmith.StrategyReboot {
-		if err := d.openStore(s); err != nil {
-			return err
-		}
+	switch s.strategy {
+	case locksmith.StrategyReboot:
+	case locksmith.StrategyFleetLock:
+		err = d.openFleetLock(s)
+	default:
+		err = d.openStore(s)
+	}
+	if err != nil {
+		return err
 	}
 	return d.assembleAgent(ctx, s, h, file, remembered, space)
 }
@@ -197,7 +212,10 @@ func (d *daemon) assembleAgent(ctx context.Context, s settings, h host, file *me
 		cfg.Windows, cfg.DenyWindows = s.windows.Windows(), s.windows.DenyWindows()
 	}
 	if d.store != nil {
-		cfg.Lock, cfg.UseLock, shown.Etcd = d.store, d.useLock, d.etcdStats
+		cfg.Lock, cfg.UseLock, shown.Etcd = newEtcdLock(d.store), d.useLock, d.etcdStats
+	}
+	if d.fleetLock != nil {
+		cfg.Lock, cfg.Keeper = d.fleetLock, d.fleetLock.Place
 	}
 	d.metrics = metrics.New(shown)
 	d.presences = make(chan locksmith.Presence, 1)
@@ -263,6 +281,9 @@ func (d *daemon) run(ctx context.Context) error {
 		return err
 	})
 	group.Go(func() error { return d.keepPresence(ctx) })
+	if d.fleetLock != nil {
+		group.Go(func() error { return d.fleetLock.Run(ctx) })
+	}
 	if scrapes := d.scrapes; scrapes != nil {
 		d.scrapes = nil // likewise
 		group.Go(func() error { return d.metrics.Serve(ctx, scrapes) })

@@ -59,7 +59,7 @@ const (
 // flags is all options, in the order in which help shows them.
 func flags(prefix string) []cli.Flag {
 	list := append(options.EtcdFlags(prefix), options.GroupFlag())
-	for _, more := range [][]cli.Flag{whenFlags(), aroundFlags(), blockFlags(), runFlags()} {
+	for _, more := range [][]cli.Flag{fleetLockFlags(), whenFlags(), aroundFlags(), blockFlags(), runFlags()} {
 		list = append(list, more...)
 	}
 	return append(list, options.DebugFlag(), options.VersionFlag())
@@ -69,7 +69,7 @@ func flags(prefix string) []cli.Flag {
 func whenFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: optStrategy, Value: string(locksmith.StrategyBestEffort),
-			Usage: "`STRATEGY` of coordination: etcd-lock, reboot, best-effort or off"},
+			Usage: "`STRATEGY` of coordination: etcd-lock, reboot, best-effort, fleet-lock or off"},
 		&cli.IntFlag{Name: optPriority, Value: locksmith.DefaultPriority,
 			Usage: "place in the queue, a `NUMBER` from 0 (most urgent) to 9"},
 		&cli.StringSliceFlag{Name: optTrigger, Value: []string{"auto"}, Config: cli.StringConfig{TrimSpace: true},

@@ -48,6 +48,13 @@ func (d *daemon) why(ctx context.Context) locksmith.Why {
 			w.Machine.Pauses = append(w.Machine.Pauses, p)
 		}
 	}
+	if d.fleetLock != nil {
+		if h := d.fleetLock.Held(); h != nil {
+			h.Groups = nil // those of etcd's semaphores, from which commands could take it
+			w.Machine.Holds = h
+		}
+		return w
+	}
 	if d.store == nil || !s.Needed && !s.Held {
 		return w
 	}

@@ -49,6 +49,8 @@ type settings struct {
 	method   locksmith.Method // empty: what the trigger says is enough
 	command  []string         // of locksmith.MethodCommand
 
+	fleetLock fleetLock
+
 	hookDir          string
 	hookTimeout      time.Duration
 	hookTotalTimeout time.Duration
@@ -108,6 +110,8 @@ func readSettings(cmd *cli.Command, prefix string, h host) (settings, error) {
 		{s.readEtcd, nil},
 		{s.readGroups, []string{options.Group}},
 		{s.readStrategy, []string{optStrategy}},
+		{s.readFleetLock, []string{optFleetLockURL, optFleetLockCredentials, optFleetLockID, optFleetLockCAFile, optFleetLockCertFile,
+			optFleetLockKeyFile, optStrategy, options.Group}},
 		{s.readTriggers, []string{optTrigger}},
 		{s.readWindows, []string{optWindow, optDenyWindow, optWindowStart, optWindowLength, optWindowTimezone}},
 		{s.readMethod, []string{optMethod}},

@@ -104,7 +104,8 @@ func TestEverySetting(t *testing.T) {
 		etcd: options.Etcd{Endpoints: []string{"https://a:1", "https://b:1"}, EndpointSet: true,
 			CAFile: "ca.pem", CertFile: "cert.pem", KeyFile: "key.pem", Username: "u", Password: "p", Timeout: 3 * time.Second},
 		groups: []locksmith.Group{"rack-7", "web"}, strategy: locksmith.StrategyEtcdLock, priority: 2,
-		dryRun: true, method: locksmith.MethodCommand, command: []string{"/bin/reboot", "now"},
+		fleetLock: fleetLock{url: "https://f/x", credentials: "/cred", id: "zincati", caFile: "fca.pem", certFile: "fcert.pem", keyFile: "fkey.pem"},
+		dryRun:    true, method: locksmith.MethodCommand, command: []string{"/bin/reboot", "now"},
 		hookDir: "/hooks", hookTimeout: time.Minute, hookTotalTimeout: time.Hour, hookRunner: "direct", proceed: true,
 		verifyUnits: []string{"a.service", "b.socket"}, verifySystem: []string{"running", "degraded"}, verifyTimeout: 7 * time.Minute, verifySoak: time.Second,
 		maxPerDay: 9, minUptime: time.Hour,
@@ -114,6 +115,8 @@ func TestEverySetting(t *testing.T) {
 	values := map[string]string{
 		"endpoint": "https://a:1,https://b:1", "etcd-cafile": "ca.pem", "etcd-certfile": "cert.pem", "etcd-keyfile": "key.pem",
 		"etcd-username": "u", "etcd-password": "p", "timeout": "3s", "group": "web,rack-7", "reboot-strategy": "etcd-lock",
+		"fleetlock-url": "https://f/x", "fleetlock-credentials-file": "/cred", "fleetlock-id": "zincati",
+		"fleetlock-cafile": "fca.pem", "fleetlock-certfile": "fcert.pem", "fleetlock-keyfile": "fkey.pem",
 		"reboot-window-start": "Thu_23:00", "reboot-window-length": "1h30m", "reboot-window-timezone": "Europe/Berlin",
 		"priority": "2", "login-delay": "0s", "reboot-grace": "1m", "lease-ttl": "9s",
 		"control-socket": "/c.sock", "coordinator-file": "/c.conf", "log-format": "json", "debug": "true",
@@ -149,7 +152,7 @@ func TestEverySetting(t *testing.T) {
 			t.Error("alerts are not asked")
 		}
 		got.windows, got.triggers, got.alerts = nil, nil, nil
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{})); diff != "" {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(settings{}, fleetLock{})); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -198,7 +201,8 @@ func TestWhoseFault(t *testing.T) {
 		{args: "-prepare-failure ignore"}, {args: "-verify-system perfect"}, {args: "-verify-units a/b"}, {args: "-verify-soak -1s"},
 		{args: "-max-reboots-per-day -1"}, {args: "-min-uptime -1s"},
 		{args: "-alerts-match x"}, {args: "-block-on-alerts http://x -alerts-match ("}, {args: "-block-on-alerts prometheus"},
-		{args: "-login-policy kick"}, {args: "-state-dir="}, {args: "-hook-dir hooks"},
+		{args: "-login-policy kick"}, {args: "-reboot-strategy fleet-lock"}, {args: "-fleetlock-url nonsense"}, {args: "-fleetlock-id hostname"},
+		{args: "-fleetlock-certfile x"}, {args: "-reboot-strategy fleet-lock -fleetlock-url http://f -group a,b"}, {args: "-state-dir="}, {args: "-hook-dir hooks"},
 		{args: "-reboot-window-start 25:00 -reboot-window-length 1h"}, {args: "-reboot-window-timezone Nowhere/None"},
 	} {
 		if _, err := read(t, "locksmithd", src); !isUsage(err) {

@@ -29,9 +29,12 @@ type Config struct {
 	Priority  int                // in the queue, 0 (most urgent) to 9
 
 	Lock     Lock      // required unless Strategy is reboot
-	Keeper   string    // who keeps the slots where that is not etcd, for people: "the FleetLock server …"
 	Machine  Machine   // required
 	Triggers []Trigger // required: at least one
+
+	// Keeper is who keeps the slots where that is not etcd, for people: "the FleetLock
+	// server …". It must not block. Nil: etcd.
+	Keeper func() string
 
 	// UseLock answers, for best-effort, whether etcd is running at this moment.
 	// An error counts as "unknown": the agent waits and asks again. Required

@@ -13,7 +13,9 @@ import (
 
 const keeper = "the FleetLock server https://f"
 
-func fleetLock(c *Config) { c.Strategy, c.Keeper = locksmith.StrategyFleetLock, keeper }
+func fleetLock(c *Config) {
+	c.Strategy, c.Keeper = locksmith.StrategyFleetLock, func() string { return keeper }
+}
 
 // The strategy fleet-lock takes and keeps slots like etcd-lock does.
 func TestFleetLock(t *testing.T) {
@@ -26,6 +28,9 @@ func TestFleetLock(t *testing.T) {
 		synctest.Wait()
 		if s := r.Status(); s.Phase != locksmith.PhaseQueued || s.Held {
 			t.Fatalf("without a slot: %+v", s)
+		}
+		if c := r.Status().Conditions; c[4].Text != "queues at "+keeper {
+			t.Errorf("conditions are %+v", c)
 		}
 		w.setFree(true)
 		w.reboots(r)

@@ -93,7 +93,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) rules() rules {
 	c := a.cfg
 	return rules{
-		bootID: c.BootID, booted: c.Booted, groups: c.Groups, strategy: c.Strategy, keeper: c.Keeper, window: c.Window, method: c.Method,
+		bootID: c.BootID, booted: c.Booted, groups: c.Groups, strategy: c.Strategy, window: c.Window, method: c.Method,
 		loginDelay: c.LoginDelay, rebootGrace: c.RebootGrace, proceed: c.Proceed, verifyTime: c.VerifyTimeout, verifySoak: c.VerifySoak,
 		maxPerDay: c.MaxRebootsPerDay, minUptime: c.MinUptime, remembers: c.Remember != nil, dryRun: c.DryRun,
 		jitter: func(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) },

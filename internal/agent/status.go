@@ -157,11 +157,15 @@ func (l *loop) reportCycle(event string, before state, now Status) {
 // describe is the state as the agent shows it.
 func (l *loop) describe() Status {
 	s, cfg, now := l.state, l.cfg, time.Now()
+	r := l.rules
+	if cfg.Keeper != nil {
+		r.keeper = cfg.Keeper()
+	}
 	st := Status{
 		MachineID: cfg.MachineID, Hostname: cfg.Hostname, BootID: cfg.BootID,
 		Groups: cfg.Groups, Strategy: cfg.Strategy,
 		Phase: s.phase, Since: s.since, Needed: s.needed, Waiting: s.waiting, Held: s.held,
-		Conditions: l.rules.conditions(s, l.reportedWait, now), Pauses: s.paused(now),
+		Conditions: r.conditions(s, l.reportedWait, now), Pauses: s.paused(now),
 		DelayUntil: s.delayUntil, DryRun: cfg.DryRun, LastReboot: s.mem.Last, Outcomes: s.mem.Outcomes,
 		Windows: cfg.Windows, DenyWindows: cfg.DenyWindows, TriggerErrs: maps.Clone(l.errs),
 	}

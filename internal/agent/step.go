@@ -32,7 +32,7 @@ type rules struct {
 	booted      time.Time
 	groups      []locksmith.Group
 	strategy    locksmith.Strategy
-	keeper      string // of the slots; empty: etcd
+	keeper      string // of the slots, at this moment; empty: etcd
 	window      Window // nil: always open
 	method      locksmith.Method
 	loginDelay  time.Duration

@@ -85,7 +85,8 @@ func Open(cfg Config) (*Lock, error) {
 	return &Lock{cfg: cfg, log: cfg.Log, here: here, stands: r, turn: make(chan struct{}, 1), wake: make(chan struct{}, 1)}, nil
 }
 
-// Held is the slot that the machine holds as far as it knows, nil if there is none.
+// Held is a copy of the slot's record that the machine has as far as it knows, nil if it
+// holds none.
 func (l *Lock) Held() *locksmith.Holder {
 	if r := l.standing(); r != nil && r.State == held {
 		return &r.Holder
