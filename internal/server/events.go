@@ -34,7 +34,7 @@ func (s *server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", eventStream)
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
-	s.sendEvents(newEventWriter(w), r, g, events)
+	s.sendEvents(newEventWriter(w, s.events.times.writes), r, g, events)
 }
 
 // eventGroup is the group that a request may follow.
@@ -51,7 +51,7 @@ func (s *server) eventGroup(r *http.Request) (locksmith.Group, error) {
 }
 
 func (s *server) sendEvents(w *eventWriter, r *http.Request, g locksmith.Group, events <-chan []byte) {
-	alive := time.NewTicker(keepAlive)
+	alive := time.NewTicker(s.events.times.alive)
 	defer alive.Stop()
 	for {
 		var text []byte
@@ -82,17 +82,18 @@ func (s *server) stillSees(r *http.Request, g locksmith.Group) bool {
 type eventWriter struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	limit   time.Duration
 }
 
-func newEventWriter(w http.ResponseWriter) *eventWriter {
-	e := &eventWriter{w, http.NewResponseController(w)}
+func newEventWriter(w http.ResponseWriter, limit time.Duration) *eventWriter {
+	e := &eventWriter{w, http.NewResponseController(w), limit}
 	// The server's own limits are for requests that end.
 	_ = e.control.SetReadDeadline(time.Time{})
 	return e
 }
 
 func (e *eventWriter) write(text []byte) error {
-	_ = e.control.SetWriteDeadline(time.Now().Add(eventWrites))
+	_ = e.control.SetWriteDeadline(time.Now().Add(e.limit))
 	if _, err := e.w.Write(text); err != nil {
 		return err
 	}

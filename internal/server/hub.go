@@ -11,13 +11,15 @@ import (
 	"github.com/locksmith-reboot/locksmith/internal/api"
 )
 
-// Times of the events.
-const (
-	eventGap    = 250 * time.Millisecond // between two looks at a group, at least: four events a second
-	keepAlive   = 15 * time.Second       // between two signs of life; then the store is looked at, too
-	eventRetry  = time.Second            // after the store could not be read
-	eventWrites = 10 * time.Second       // until a client that does not read is given up
-)
+// eventTimes are those of the events.
+type eventTimes struct {
+	gap    time.Duration // between two looks at a group, at least
+	alive  time.Duration // between two signs of life; then the store is looked at, too
+	retry  time.Duration // after the store could not be read
+	writes time.Duration // until a client that does not read is given up
+}
+
+var defaultEventTimes = eventTimes{gap: 250 * time.Millisecond, alive: 15 * time.Second, retry: time.Second, writes: 10 * time.Second}
 
 // hub reads the status of each group that somebody looks at, after each change, once for
 // all who look.
@@ -26,6 +28,7 @@ type hub struct {
 	read      func(context.Context, locksmith.Group) (locksmith.GroupStatus, error)
 	subscribe func(context.Context) <-chan struct{}
 	explain   func(error) api.ErrorBody
+	times     eventTimes
 
 	mu      sync.Mutex
 	clients int
@@ -44,7 +47,8 @@ type stream struct {
 
 func newHub(max int, read func(context.Context, locksmith.Group) (locksmith.GroupStatus, error),
 	subscribe func(context.Context) <-chan struct{}, explain func(error) api.ErrorBody) *hub {
-	return &hub{max: max, read: read, subscribe: subscribe, explain: explain, streams: make(map[locksmith.Group]*stream)}
+	return &hub{max: max, read: read, subscribe: subscribe, explain: explain,
+		times: defaultEventTimes, streams: make(map[locksmith.Group]*stream)}
 }
 
 // join delivers a group's events, the present first, until leave is called. Of events that
@@ -94,13 +98,13 @@ func (h *hub) run(ctx context.Context, g locksmith.Group, st *stream) {
 	changes := h.subscribe(ctx)
 	var last []byte // as steady has it
 	for {
-		next := keepAlive
+		next := h.times.alive
 		status, err := h.look(ctx, g)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			if last, next = nil, eventRetry; st.last == nil || !isUnavailable(st.last) {
+			if last, next = nil, h.times.retry; st.last == nil || !isUnavailable(st.last) {
 				h.publish(st, event(api.EventUnavailable, api.ErrorDocument{Error: h.explain(err)}))
 			}
 		default:
@@ -110,7 +114,7 @@ func (h *hub) run(ctx context.Context, g locksmith.Group, st *stream) {
 				h.publish(st, event(api.EventChange, doc))
 			}
 		}
-		if !wait(ctx, eventGap, nil) || !wait(ctx, next-eventGap, changes) {
+		if !wait(ctx, h.times.gap, nil) || !wait(ctx, next-h.times.gap, changes) {
 			return
 		}
 	}

@@ -46,7 +46,7 @@ func (s *server) catch(rec *recorder, r *http.Request, kind string) {
 	if v != http.ErrAbortHandler {
 		s.log.Error("a request ended in a panic", "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	}
-	if v == http.ErrAbortHandler || rec.code != 0 {
+	if v == http.ErrAbortHandler || rec.code != 0 || rec.hijacked {
 		if rec.code == 0 {
 			rec.code = http.StatusInternalServerError
 		}

@@ -23,20 +23,27 @@ type ServeConfig struct {
 	Log            *slog.Logger // nil: discard
 }
 
-// Limits of a connection. Requests that are held, and streams, set deadlines of their own
-// through http.ResponseController.
-const (
-	headerLimit = 10 * time.Second // to send a request's header, and for TLS' handshake
-	readLimit   = 30 * time.Second // to send all of it
-	writeLimit  = 30 * time.Second // from the header until the answer is written
-	idleLimit   = 2 * time.Minute
-	maxHeader   = 16 << 10 // bytes
-	stopLimit   = 5 * time.Second
-)
+// limits are those of a connection. Requests that are held, and streams, set deadlines of
+// their own through http.ResponseController.
+type limits struct {
+	header time.Duration // to send a request's header, and for TLS' handshake
+	read   time.Duration // to send all of it
+	write  time.Duration // from the header until the answer is written
+	idle   time.Duration
+	stop   time.Duration // for requests that are being answered, once the server stops
+}
+
+var defaultLimits = limits{header: 10 * time.Second, read: 30 * time.Second, write: 30 * time.Second, idle: 2 * time.Minute, stop: 5 * time.Second}
+
+const maxHeader = 16 << 10 // bytes
 
 // Serve answers on l until ctx ends, which is no error, and closes l. Requests that are
 // held then end by their contexts; the others get five seconds.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, cfg ServeConfig) error {
+	return serve(ctx, l, h, cfg, defaultLimits)
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler, cfg ServeConfig, limits limits) error {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = DefaultMaxConnections
 	}
@@ -45,7 +52,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, cfg ServeConfig)
 	}
 	held, release := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer release(errStopping)
-	srv := newHTTPServer(held, h, cfg)
+	srv := newHTTPServer(held, h, cfg, limits)
 	ended := make(chan error, 1)
 	address := l.Addr()
 	go func() {
@@ -62,7 +69,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, cfg ServeConfig)
 	case <-ctx.Done():
 	}
 	release(errStopping)
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), limits.stop)
 	defer cancel()
 	if err := srv.Shutdown(grace); err != nil {
 		cfg.Log.Warn("not every request ended in time", "error", err)
@@ -74,13 +81,13 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, cfg ServeConfig)
 	return nil
 }
 
-func newHTTPServer(base context.Context, h http.Handler, cfg ServeConfig) *http.Server {
+func newHTTPServer(base context.Context, h http.Handler, cfg ServeConfig, limits limits) *http.Server {
 	srv := &http.Server{
 		Handler:           h,
-		ReadHeaderTimeout: headerLimit,
-		ReadTimeout:       readLimit,
-		WriteTimeout:      writeLimit,
-		IdleTimeout:       idleLimit,
+		ReadHeaderTimeout: limits.header,
+		ReadTimeout:       limits.read,
+		WriteTimeout:      limits.write,
+		IdleTimeout:       limits.idle,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return base },
@@ -91,7 +98,7 @@ func newHTTPServer(base context.Context, h http.Handler, cfg ServeConfig) *http.
 			// A peer that vanished without a word, while a request of its is held.
 			SendPingTimeout:  30 * time.Second,
 			PingTimeout:      15 * time.Second,
-			WriteByteTimeout: writeLimit,
+			WriteByteTimeout: limits.write,
 		},
 	}
 	if cfg.TLS != nil {
