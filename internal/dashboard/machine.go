@@ -132,6 +132,7 @@ func (v *machineView) tell(w locksmith.Why, holders []locksmith.HolderStatus, no
 		v.Next = w.Next(now)
 		v.Need, _ = w.Need(now)
 	}
+	v.Heading = sentence(v.Heading)
 	v.conditions(w, now)
 	if phase == locksmith.PhaseFailed {
 		v.Failure = cmp.Or(m.Failure(), "it does not say why")

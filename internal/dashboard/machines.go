@@ -31,6 +31,7 @@ type machineRow struct {
 	Reason   string
 	Seen     int64 // 0: it is connected now, or never was
 	Present  bool
+	Silent   bool // it speaks FleetLock, and says nothing of itself
 	Stale    bool
 	Paused   bool
 	Last     int64 // when its last reboot ended; 0: not known
@@ -153,14 +154,14 @@ func machineRowOf(m locksmith.MachineStatus, who access.Caller, now time.Time) m
 		row.Seen = seen.Unix()
 	}
 	switch {
+	case m.Holds != nil && m.Holds.By == locksmith.ByFleetLock:
+		row.Phase, row.Tone, row.Since, row.Silent = "rebooting, over FleetLock", toneWarn, m.Holds.StartTime, !m.Present && m.Seen == 0
 	case phase == locksmith.PhaseFailed:
 		row.Tone = toneBad
 	case phase == locksmith.PhaseRebooting:
 		row.Tone = toneWarn
 	case phase.HoldsSlots():
 		row.Tone = toneBusy
-	case m.Holds != nil && m.Holds.By == locksmith.ByFleetLock:
-		row.Phase, row.Tone, row.Since = "rebooting, over FleetLock", toneWarn, m.Holds.StartTime
 	case m.Holds != nil && !m.Holds.Own():
 		row.Phase, row.Since = "held by "+m.Holds.By, m.Holds.StartTime
 	}

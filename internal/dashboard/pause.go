@@ -234,7 +234,7 @@ func (p *pauseOf) resumeMeans() []string {
 	case p.scope.Machine != "":
 		return []string{"The machine reboots again when it needs to, once it has a slot."}
 	case p.waiting > 0:
-		return []string{sentence(wait(p.waiting)) + " for a slot, and are given the free ones at once."}
+		return []string{sentence(wait(p.waiting)) + " for a slot. Free ones are given at once, and who is given one may reboot."}
 	}
 	return []string{"Nobody waits for a slot now. Who needs one is given it from now on."}
 }

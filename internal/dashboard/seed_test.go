@@ -1,6 +1,8 @@
 package dashboard
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -52,8 +54,8 @@ func (s *seed) ago(d time.Duration) int64 { return s.now.Add(-d).Unix() }
 
 // id is a machine id made from a host name.
 func (s *seed) id(host string) string {
-	r := rand.New(rand.NewPCG(uint64(len(host)), uint64(host[0])<<32|uint64(host[len(host)-1])<<8|uint64(host[len(host)/2])))
-	return fmt.Sprintf("%016x%016x", r.Uint64(), r.Uint64())
+	sum := sha256.Sum256([]byte(host))
+	return hex.EncodeToString(sum[:16])
 }
 
 func (s *seed) semaphore(g locksmith.Group, limit int, hosts ...string) {
@@ -204,11 +206,14 @@ func (s *seed) web() {
 		s.entry(g, s.now.Add(-held), "lock", host, locksmith.ByAgent, kernel, 0, 0)
 		s.holder(g, host, h)
 	}
-	hold(hosts[13], locksmith.PhaseFailed, 41*time.Minute, 32*time.Minute, "verify hook 20-loadbalancer: exit status 1: backend web-14 has 0 of 2 healthy endpoints")
-	hold(hosts[14], locksmith.PhaseRebooting, 38*time.Minute, 35*time.Minute, "")
-	hold(hosts[15], locksmith.PhasePreparing, 40*time.Second, 38*time.Second, "")
-	hold(hosts[16], locksmith.PhaseRebooting, 4*time.Minute, 3*time.Minute, "")
+	hold(hosts[13], locksmith.PhaseFailed, 45*time.Minute, 32*time.Minute, "verify hook 20-loadbalancer: exit status 1: backend web-14 has 0 of 2 healthy endpoints")
+	hold(hosts[14], locksmith.PhaseRebooting, 40*time.Minute, 35*time.Minute, "")
+	s.put(root+"/all/history-count", "1")
+	s.put(root+"/all/history/0001", map[string]any{"time": s.now.Add(-12 * time.Minute).UTC(), "actor": "vera@10.0.0.9", "action": "refuse", "group": "web",
+		"machine": s.id("web-14.fra1.example.net"), "outcome": "vera may not unlock in group web: that takes the role operator, not viewer"})
 	hold(hosts[17], locksmith.PhaseVerifying, 6*time.Minute, 25*time.Second, "")
+	hold(hosts[16], locksmith.PhaseRebooting, 4*time.Minute, 3*time.Minute, "")
+	hold(hosts[15], locksmith.PhasePreparing, 40*time.Second, 38*time.Second, "")
 	for i, h := range hosts {
 		p := locksmith.Presence{Groups: []locksmith.Group{g}, LastReboot: s.ago(8 * 24 * time.Hour), LastOutcome: "rebooted"}
 		present := true
@@ -218,13 +223,13 @@ func (s *seed) web() {
 		case i == 13:
 			p.Phase, p.NeededSince, p.PhaseTime, p.Waiting = locksmith.PhaseFailed, 0, s.ago(32*time.Minute), "verify hook 20-loadbalancer: exit status 1"
 		case i == 14:
-			p.Phase, p.NeededSince, p.Reason, p.Seen, present = locksmith.PhaseRebooting, s.ago(3*time.Hour), kernel, s.ago(35*time.Minute), false
+			p.Phase, p.NeededSince, p.Reason, p.Seen, p.PhaseTime, present = locksmith.PhaseRebooting, s.ago(3*time.Hour), kernel, s.ago(35*time.Minute), s.ago(35*time.Minute), false
 		case i == 15:
-			p.Phase, p.NeededSince, p.Reason = locksmith.PhasePreparing, s.ago(3*time.Hour), kernel
+			p.Phase, p.NeededSince, p.Reason, p.PhaseTime = locksmith.PhasePreparing, s.ago(3*time.Hour), kernel, s.ago(38*time.Second)
 		case i == 16:
-			p.Phase, p.NeededSince, p.Reason, present = locksmith.PhaseRebooting, s.ago(3*time.Hour), kernel, false
+			p.Phase, p.NeededSince, p.Reason, p.PhaseTime, present = locksmith.PhaseRebooting, s.ago(3*time.Hour), kernel, s.ago(3*time.Minute), false
 		case i == 17:
-			p.Phase = locksmith.PhaseVerifying
+			p.Phase, p.PhaseTime = locksmith.PhaseVerifying, s.ago(25*time.Second)
 		default:
 			since := s.ago(time.Duration(97-i) * time.Minute)
 			p.Phase, p.PhaseTime, p.NeededSince, p.Reason = locksmith.PhaseQueued, since, s.ago(3*time.Hour), kernel
@@ -263,7 +268,4 @@ func (s *seed) others() {
 	for i := range 4 {
 		s.machine(fmt.Sprintf("build-%d.fra1.example.net", i+1), i != 2, locksmith.Presence{Groups: []locksmith.Group{build}, Seen: s.ago(time.Duration(1+i*70) * time.Hour)})
 	}
-	s.put(root+"/all/history-count", "1")
-	s.put(root+"/all/history/0001", map[string]any{"time": s.now.Add(-12 * time.Minute).UTC(), "actor": "vera@10.0.0.9", "action": "refuse", "group": "web",
-		"machine": s.id("web-14.fra1.example.net"), "outcome": "vera may not unlock in group web: that takes the role operator, not viewer"})
 }
