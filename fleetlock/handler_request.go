@@ -53,6 +53,7 @@ func accept(w http.ResponseWriter, r *http.Request, call string) (Request, error
 		w.Header()["Connection"] = []string{"close"}
 		return Request{}, err
 	}
+	// net/http ends the first by itself, but does not promise to.
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Time{})
 	_ = rc.SetWriteDeadline(time.Time{})
