@@ -71,7 +71,7 @@ func (a *app) rollOut(ctx context.Context, s demoSettings, endpoint string, out 
 	intro := introduction(s, endpoint, leftover)
 	_, _ = io.WriteString(out, intro)
 
-	show := newDisplay(out, a.around.lookupEnv, s, names, began, strings.Count(intro, "\n"))
+	show := newDisplay(out, a.around.lookup, s, names, began, strings.Count(intro, "\n"))
 	ended := make(chan struct{})
 	go func() { defer close(ended); changes.follow(show) }()
 	err = f.Run(ctx)

@@ -76,9 +76,6 @@ func begin(t *testing.T, around surroundings, args ...string) *session {
 	if around.connect == nil {
 		around.connect = connect
 	}
-	if around.lookupEnv == nil {
-		around.lookupEnv = func(string) (string, bool) { return "", false }
-	}
 	go func() {
 		s.status <- run(context.Background(), append([]string{"/usr/bin/locksmith-server"}, args...), s.stdout, s.stderr, around)
 	}()
@@ -303,7 +300,7 @@ func TestOutputGone(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	stderr := newBuffer()
 	status := run(t.Context(), []string{"locksmith-server", "demo", "-down", "10m"}, full{}, stderr,
-		surroundings{func(string) (string, bool) { return "", false }, connect})
+		surroundings{nil, connect})
 	if status != 1 || stderr.String() != "Error: writing output failed: no space left\n" {
 		t.Errorf("exit status %d, %q", status, stderr)
 	}

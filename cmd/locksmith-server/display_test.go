@@ -252,9 +252,7 @@ func TestDemoOnTerminal(t *testing.T) {
 			tty, seen := openTerminal(t, 24)
 			stderr := newBuffer()
 			args := []string{"locksmith-server", "demo", "-machines", "2", "-down", "300ms", fmt.Sprintf("-plain=%v", tt.plain)}
-			status := run(t.Context(), args, tty, stderr, surroundings{func(name string) (string, bool) {
-				return map[string]string{"TERM": tt.term, "NO_COLOR": tt.noColor}[name], true
-			}, connect})
+			status := run(t.Context(), args, tty, stderr, surroundings{[]string{"TERM=" + tt.term, "NO_COLOR=" + tt.noColor}, connect})
 			if status != 0 {
 				t.Errorf("exit status %d: %s", status, stderr)
 			}

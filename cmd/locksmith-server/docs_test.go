@@ -18,9 +18,15 @@ const reference = "../../docs/reference/locksmith-server.md"
 func TestReference(t *testing.T) {
 	var page, stderr bytes.Buffer
 	fmt.Fprint(&page, "<!-- Made by: go test ./cmd/locksmith-server -run TestReference -update -->\n\n# locksmith-server\n")
-	for _, args := range [][]string{{"locksmith-server", "help"}, {"locksmith-server", "help", "demo"}} {
+	pages := [][]string{{"locksmith-server", "help"}}
+	for _, c := range (&app{program: "locksmith-server"}).root().Commands {
+		if c.Name != "help" {
+			pages = append(pages, []string{"locksmith-server", "help", c.Name})
+		}
+	}
+	for _, args := range pages {
 		var text bytes.Buffer
-		if status := run(t.Context(), args, &text, &stderr, surroundings{os.LookupEnv, connect}); status != 0 {
+		if status := run(t.Context(), args, &text, &stderr, surroundings{nil, connect}); status != 0 {
 			t.Fatalf("%q: %d %s", args, status, stderr.String())
 		}
 		if len(args) > 2 {

@@ -1,5 +1,6 @@
-// Command locksmith-server is the part of locksmith that brings an etcd of its
-// own. Its demo runs a whole fleet of simulated machines on it.
+// Command locksmith-server is one semaphore for every kind of machine: it serves
+// FleetLock, an API and a dashboard, on an etcd of its own or on a cluster. Its demo
+// runs a whole fleet of simulated machines on it.
 //
 // This package reads command lines, wires the parts and shows what they do. It
 // must not decide anything about reboots itself. It is the only program that links
@@ -25,13 +26,13 @@ import (
 )
 
 func main() {
-	os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr, surroundings{os.LookupEnv, connect}))
+	os.Exit(run(context.Background(), os.Args, os.Stdout, os.Stderr, surroundings{os.Environ(), connect}))
 }
 
 // surroundings is what the commands find around them. Tests have their own.
 type surroundings struct {
-	lookupEnv func(string) (string, bool)
-	connect   func(etcd.Config) (fleet.Lock, error) // a simulated machine to the lock
+	environ []string                              // KEY=value, as os.Environ returns them
+	connect func(etcd.Config) (fleet.Lock, error) // a simulated machine to the lock
 }
 
 func connect(cfg etcd.Config) (fleet.Lock, error) {
@@ -98,35 +99,52 @@ type app struct {
 	notFound error        // what the library found wrong where it lets nobody return an error
 }
 
-const description = `The demo needs nothing but this program. To watch it from another terminal, use
-locksmithctl with the endpoint that the demo prints.
+const description = `Without a command it serves: FleetLock (for Zincati and whoever else speaks
+it), an API, a dashboard and metrics at -listen. The slots are kept in an etcd
+that runs inside, with its data in -data-dir, which locksmithctl and locksmithd
+may use too, at -etcd-listen. With -endpoint they are kept in that etcd cluster
+instead; then any number of servers may run side by side.
 
-Exit status: 0, 1 where a command failed, 2 where the command line is wrong.`
+Without -access-file everybody who reaches it may do everything, so only this
+machine does, unless -insecure-listen says otherwise.
+
+Settings come from the command line, which beats the environment. An empty
+variable counts as unset, and one with the prefix that no option has is
+refused.
+
+To see what it is like first: PROGRAM demo -stay
+
+Exit status: 0 after a clean stop, 1 where it cannot start or go on or a
+command failed, 2 where the command line is wrong.`
 
 func (a *app) root() *cli.Command {
 	one := 1
 	root := &cli.Command{
 		Name:            a.program,
-		Usage:           "run locksmith with an etcd of its own",
+		Usage:           "serve reboot slots to a fleet, with an etcd of its own or on a cluster",
+		ArgsUsage:       "[COMMAND]",
 		Description:     description,
-		Flags:           []cli.Flag{options.VersionFlag()},
+		Flags:           serveFlags(options.Prefix(a.program)),
 		Writer:          a.stdout,
 		ErrWriter:       a.stderr,
 		HideHelpCommand: true, // ours, because the library's also sits below every command
 		HideVersion:     true,
 		StopOnNthArg:    &one, // an unknown command is reported before its options are
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {},
-		Commands:        []*cli.Command{a.demo(), a.help()},
+		Commands:        []*cli.Command{a.snapshot(), a.restore(), a.importAirlock(), a.token(), a.demo(), a.help()},
 	}
-	root.Action = func(_ context.Context, cmd *cli.Command) error {
+	root.Action = func(ctx context.Context, cmd *cli.Command) error {
 		switch {
 		case cmd.Bool(options.Version):
 			return a.printVersion()
 		case cmd.Args().Present():
 			return unknownCommand(cmd, cmd.Args().First())
 		}
-		options.PrintHelp(a.stderr, cmd)
-		return options.Usagef("a command is missing")
+		s, err := a.readServe(cmd)
+		if err != nil {
+			return err
+		}
+		return a.serve(ctx, s)
 	}
 	for _, c := range append([]*cli.Command{root}, root.Commands...) {
 		c.OnUsageError = func(ctx context.Context, cmd *cli.Command, err error, sub bool) error {
@@ -148,6 +166,11 @@ func (a *app) action(maxArgs int, do func(context.Context, *cli.Command) error) 
 			return a.printVersion()
 		}
 		a.misused = cmd
+		for _, f := range cmd.Root().Flags {
+			if name := f.Names()[0]; f.IsSet() && name != options.Version {
+				return options.Usagef("-%s before %s is an option of the server: options of %s stand after it", name, cmd.Name, cmd.Name)
+			}
+		}
 		if cmd.Args().Len() > maxArgs {
 			return options.Usagef("unexpected argument %q after %s", cmd.Args().Get(maxArgs), cmd.Name)
 		}

@@ -14,8 +14,10 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 )
 
@@ -62,8 +64,9 @@ type Server struct {
 	dir  *lock
 	tls  bool
 
-	mu   sync.Mutex
-	grpc []*grpc.Server
+	closing atomic.Bool
+	mu      sync.Mutex
+	grpc    []*grpc.Server
 }
 
 // InUseError says that another process runs on the same data directory.
@@ -112,7 +115,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 }
 
 func (s *Server) start(ctx context.Context, cfg Config) error {
-	c, err := etcdConfig(cfg)
+	c, err := etcdConfig(cfg, zapTo(cfg.Log, &s.closing))
 	if err != nil {
 		return err
 	}
@@ -147,7 +150,7 @@ func (s *Server) start(ctx context.Context, cfg Config) error {
 	return fmt.Errorf("embedded etcd in %s did not start: %w", cfg.Dir, err)
 }
 
-func etcdConfig(cfg Config) (*embed.Config, error) {
+func etcdConfig(cfg Config, log *zap.Logger) (*embed.Config, error) {
 	c := embed.NewConfig()
 	c.Dir, c.Name = cfg.Dir, memberName
 	for _, socket := range []string{cfg.Socket, peerSocket(cfg.Dir)} {
@@ -185,7 +188,7 @@ func etcdConfig(cfg Config) (*embed.Config, error) {
 	c.SnapshotCount, c.SnapshotCatchUpEntries = snapshotCount, catchUpEntries
 	c.EnableGRPCGateway = false // JSON over HTTP: nobody's client here
 	c.LogLevel = "warn"
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(cfg.Log))
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	return c, nil
 }
 
@@ -236,6 +239,7 @@ func (s *Server) Err() <-chan error { return s.etcd.Err() }
 // Close stops the server and returns when it has stopped. Its data stays. Requests
 // under way fail, and watches end: etcd by itself would wait for them for seconds.
 func (s *Server) Close() {
+	s.closing.Store(true)
 	s.mu.Lock()
 	servers := s.grpc
 	s.mu.Unlock()

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,14 +13,18 @@ import (
 // zapTo is etcd's logger, whose messages go to log: errors as errors, warnings, of
 // which etcd has one for each slow disk, as debug messages. What is fatal to etcd ends
 // the process, with or without a logger, and must not do so without a word.
-func zapTo(log *slog.Logger) *zap.Logger { return zap.New(core{log}) }
+// While it closes, etcd calls errors what is none: then only the fatal ones are.
+func zapTo(log *slog.Logger, closing *atomic.Bool) *zap.Logger { return zap.New(core{log, closing}) }
 
 // core hands etcd's messages on.
-type core struct{ log *slog.Logger }
+type core struct {
+	log     *slog.Logger
+	closing *atomic.Bool
+}
 
-func level(l zapcore.Level) slog.Level {
+func (c core) level(l zapcore.Level) slog.Level {
 	switch {
-	case l >= zapcore.ErrorLevel:
+	case l >= zapcore.DPanicLevel, l >= zapcore.ErrorLevel && !c.closing.Load():
 		return slog.LevelError
 	case l >= zapcore.WarnLevel:
 		return slog.LevelDebug
@@ -27,9 +32,11 @@ func level(l zapcore.Level) slog.Level {
 	return slog.LevelDebug - 4
 }
 
-func (c core) Enabled(l zapcore.Level) bool { return c.log.Enabled(context.Background(), level(l)) }
+func (c core) Enabled(l zapcore.Level) bool { return c.log.Enabled(context.Background(), c.level(l)) }
 
-func (c core) With(fields []zapcore.Field) zapcore.Core { return core{c.log.With(attrs(fields)...)} }
+func (c core) With(fields []zapcore.Field) zapcore.Core {
+	return core{c.log.With(attrs(fields)...), c.closing}
+}
 
 func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
 	if c.Enabled(e.Level) {
@@ -39,7 +46,7 @@ func (c core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedE
 }
 
 func (c core) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.Log(context.Background(), level(e.Level), "embedded etcd: "+e.Message, attrs(fields)...)
+	c.log.Log(context.Background(), c.level(e.Level), "embedded etcd: "+e.Message, attrs(fields)...)
 	return nil
 }
 

@@ -34,9 +34,9 @@ type AirlockGroup struct {
 	Holders []string // ids as its machines give them, sorted
 }
 
-// MaxAirlockHolders bounds the holders of a group that can be taken over: each takes
-// two keys, and all of them are one transaction, of which etcd takes 128.
-const MaxAirlockHolders = 60
+// MaxAirlockHolders bounds the holders of a group that can be taken over: all of them
+// are one transaction, of which etcd takes 128 operations.
+const MaxAirlockHolders = 120
 
 var airlockName = regexp.MustCompile(`^[a-zA-Z0-9.-]+$`)
 
@@ -161,23 +161,17 @@ func (s *Store) ImportAirlock(ctx context.Context, group locksmith.Group, from A
 	return imported, err
 }
 
-// airlockPuts writes the group with its holders, and how it came about: in the places
-// of the history that changes before this one would have.
+// airlockPuts writes the group with its holders, and how it came about.
 func airlockPuts(group locksmith.Group, sem locksmith.Semaphore, actor string) []clientv3.Op {
 	now := time.Now()
-	puts := []clientv3.Op{
-		clientv3.OpPut(semaphoreKey(group), sem.Document()),
-		clientv3.OpPut(historyKey(group, 1), historyDoc{Time: now, Actor: actor, Action: locksmith.ActionSetMax,
-			Outcome: fmt.Sprintf("max %d, taken over from airlock", sem.Max)}.document()),
+	entry := historyDoc{Time: now, Actor: actor, Action: locksmith.ActionSetMax, Outcome: fmt.Sprintf("max %d, taken over from airlock", sem.Max)}
+	puts := []clientv3.Op{clientv3.OpPut(semaphoreKey(group), sem.Document())}
+	for _, id := range sem.Holders {
+		entry.More = append(entry.More, historyDoc{Time: now, Actor: actor, Action: locksmith.ActionLock, Machine: id, Outcome: "taken over from airlock"})
+		puts = append(puts, clientv3.OpPut(holderKey(group, id), mustJSON(locksmith.Holder{
+			MachineID: id, StartTime: now.Unix(), Groups: []locksmith.Group{group},
+			Phase: locksmith.PhaseAcquired, PhaseTime: now.Unix(), By: locksmith.ByFleetLock, Nonce: locksmith.NewNonce(),
+		})))
 	}
-	for i, id := range sem.Holders {
-		puts = append(puts,
-			clientv3.OpPut(holderKey(group, id), mustJSON(locksmith.Holder{
-				MachineID: id, StartTime: now.Unix(), Groups: []locksmith.Group{group},
-				Phase: locksmith.PhaseAcquired, PhaseTime: now.Unix(), By: locksmith.ByFleetLock, Nonce: locksmith.NewNonce(),
-			})),
-			clientv3.OpPut(historyKey(group, int64(historySize-i)), historyDoc{Time: now, Actor: actor, Action: locksmith.ActionLock,
-				Machine: id, Outcome: "taken over from airlock"}.document()))
-	}
-	return puts
+	return append(puts, clientv3.OpPut(historyKey(group, 1), entry.document()))
 }

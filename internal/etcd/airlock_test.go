@@ -117,19 +117,19 @@ func TestAirlockWithManyHolders(t *testing.T) {
 	srv := server(t, etcdtest.Debian)
 	s := dial(t, srv.Endpoint)
 	g := newGroup(t)
-	from := AirlockGroup{Name: "many", Slots: 100}
+	from := AirlockGroup{Name: "many", Slots: 200}
 	for i := range MaxAirlockHolders + 1 {
 		from.Holders = append(from.Holders, fmt.Sprintf("m%03d", i))
 	}
-	if _, err := s.ImportAirlock(t.Context(), g, from, "tester", true); err == nil || !strings.Contains(err.Error(), "has 61 holders, and at most 60 ") {
+	if _, err := s.ImportAirlock(t.Context(), g, from, "tester", true); err == nil || !strings.Contains(err.Error(), "has 121 holders, and at most 120 ") {
 		t.Errorf("one too many: %v", err)
 	}
 	from.Holders = from.Holders[:MaxAirlockHolders]
 	if _, err := s.ImportAirlock(t.Context(), g, from, "tester", true); err != nil {
 		t.Fatal(err)
 	}
-	checkGroup(t, s, g, MaxAirlockHolders, 100)
-	if history, err := s.History(t.Context(), g, 100); err != nil || len(history) != MaxAirlockHolders+1 {
+	checkGroup(t, s, g, MaxAirlockHolders, 200)
+	if history, err := s.History(t.Context(), g, 1000); err != nil || len(history) != MaxAirlockHolders+1 {
 		t.Errorf("%d entries, %v", len(history), err)
 	}
 }

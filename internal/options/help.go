@@ -55,12 +55,24 @@ func PrintHelp(w io.Writer, cmd *cli.Command) {
 		}
 	}
 	switch {
-	case cmd != root:
+	case cmd != root && shares(root):
 		fmt.Fprintf(w, "\nOptions of every command: %s help\n", root.Name)
-	case len(visible(cmd)) > 0:
-		fmt.Fprintf(w, "\nOptions may stand before or after the command, with one dash or two.\n"+
-			"More about a command: %s help COMMAND\n", root.Name)
+	case cmd == root && len(visible(cmd)) > 0:
+		if shares(root) {
+			fmt.Fprintf(w, "\nOptions may stand before or after the command, with one dash or two.\n")
+		} else {
+			fmt.Fprintf(w, "\nOptions take one dash or two. Those of a command stand after it.\n")
+		}
+		fmt.Fprintf(w, "More about a command: %s help COMMAND\n", root.Name)
 	}
+}
+
+// shares says whether the program has options that its commands have too, but for
+// those that every command has.
+func shares(root *cli.Command) bool {
+	return slices.ContainsFunc(root.Flags, func(f cli.Flag) bool {
+		return hasVariable(f.Names()[0]) && !isLocal(f)
+	})
 }
 
 // visible is the commands below cmd to show. The library's own list leaves any

@@ -115,8 +115,8 @@ func EtcdFrom(cmd *cli.Command) (Etcd, error) {
 	case passwordFile != "" && o.Password != "":
 		return Etcd{}, Usagef("give -%s or -%s, not both", EtcdPassword, EtcdPasswordFile)
 	case passwordFile != "":
-		if o.Password, err = readPassword(passwordFile); err != nil {
-			return Etcd{}, err
+		if o.Password, err = firstLine(passwordFile); err != nil {
+			return Etcd{}, fmt.Errorf("reading -%s: %w", EtcdPasswordFile, err)
 		}
 	}
 	if (o.Username == "") != (o.Password == "") {
@@ -179,14 +179,15 @@ func checkEndpoint(e string) error {
 	return nil
 }
 
-func readPassword(path string) (string, error) {
+// firstLine is what a file with a secret holds in its first line.
+func firstLine(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("reading -%s: %w", EtcdPasswordFile, err)
+		return "", err
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	if line = strings.TrimSuffix(line, "\r"); line == "" {
-		return "", fmt.Errorf("reading -%s: the first line of %s is empty", EtcdPasswordFile, path)
+		return "", fmt.Errorf("the first line of %s is empty", path)
 	}
 	return line, nil
 }

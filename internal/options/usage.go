@@ -33,7 +33,11 @@ func OnUsageError(_ context.Context, cmd *cli.Command, err error, _ bool) error 
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		var known []string
 		for _, c := range cmd.Lineage() {
-			known = append(known, flagNames(c.Flags)...)
+			for _, f := range c.Flags {
+				if c == cmd || !isLocal(f) {
+					known = append(known, f.Names()...)
+				}
+			}
 		}
 		return Usagef("unknown option -%s%s", name, DidYouMean(name, known, "-"))
 	}
@@ -64,12 +68,10 @@ func allowed(err error) string {
 	return text
 }
 
-func flagNames(flags []cli.Flag) []string {
-	var names []string
-	for _, f := range flags {
-		names = append(names, f.Names()...)
-	}
-	return names
+// isLocal says whether an option is its command's alone, and not of those below it.
+func isLocal(f cli.Flag) bool {
+	l, ok := f.(cli.LocalFlag)
+	return ok && l.IsLocal()
 }
 
 // DidYouMean is ", did you mean …?" with the known word nearest to given, or
