@@ -28,8 +28,8 @@ func problemOf(err error) *problem {
 		return p
 	}
 	text := sentence(err.Error()) + "."
-	if _, ok := errors.AsType[*admin.Forbidden](err); ok {
-		return &problem{http.StatusForbidden, "Not allowed", text, "Nothing was changed, and the attempt is in the history. Ask somebody who may, or sign in as them."}
+	if f, ok := errors.AsType[*admin.Forbidden](err); ok { // it begins with a name
+		return &problem{http.StatusForbidden, "Not allowed", f.Error() + ".", "Nothing was changed, and the attempt is in the history. Ask somebody who may, or sign in as them."}
 	}
 	if _, ok := errors.AsType[*admin.Invalid](err); ok {
 		return &problem{http.StatusBadRequest, "That cannot be done", text, "Nothing was changed. Correct it and try again."}

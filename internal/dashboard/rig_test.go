@@ -3,6 +3,7 @@ package dashboard
 import (
 	"context"
 	"errors"
+	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -181,14 +182,10 @@ func (v *visitor) confirm(path string, fields ...string) (asked, done answer) {
 	}
 	var all []string
 	for _, m := range inputs.FindAllStringSubmatch(asked.body, -1) {
-		all = append(all, m[1], unescape(m[2]))
+		all = append(all, m[1], html.UnescapeString(m[2]))
 	}
 	action, _, _ := strings.Cut(path, "?")
 	return asked, v.post(action, append(all, fields...)...)
-}
-
-func unescape(s string) string {
-	return strings.NewReplacer("&amp;", "&", "&lt;", "<", "&gt;", ">", "&#34;", `"`, "&#39;", "'", "&#43;", "+").Replace(s)
 }
 
 // lock takes a slot for a machine as its locksmithd would.

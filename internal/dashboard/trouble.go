@@ -74,7 +74,7 @@ func holderTrouble(s locksmith.GroupStatus, h locksmith.HolderStatus, who access
 	}
 	switch {
 	case h.Phase == locksmith.PhaseFailed && h.Own():
-		t.Text = cmp.Or(sentence(h.Reason), "It does not say which checks fail") + ". Repair it, and its slot goes back by itself."
+		t.Text = "It says: " + cmp.Or(h.Reason, "nothing about which of them") + ". Repair it, and its slot goes back by itself."
 	case h.By == locksmith.ByFleetLock:
 		t.Text = "It took a slot of " + scopeName(s.Group) + " over FleetLock to reboot, and has not given it back. If it is gone for good, unlock it."
 	default:
@@ -99,18 +99,11 @@ func pauseTrouble(s locksmith.GroupStatus, p locksmith.Pause, who access.Caller,
 
 // pauseText is who paused, until when and why.
 func pauseText(p locksmith.Pause, now time.Time) string {
-	text := cmp.Or(p.Reason, "No reason is given")
-	text = sentence(strings.TrimRight(text, ".")) + "."
-	if p.By != "" {
-		text += " By " + p.By + ","
-	} else {
-		text += " Paused"
-	}
+	text := sentence(p.Words(now)) + "."
 	if p.Until == 0 {
-		return text + " until somebody resumes it."
+		text += " It ends only when somebody resumes it."
 	}
-	until := locksmith.When(p.Until)
-	return text + fmt.Sprintf(" until %s, %s left.", locksmith.Clock(until, now), locksmith.Span(until.Sub(now)))
+	return text
 }
 
 // unreadable is a group of which a document cannot be read.
