@@ -25,9 +25,9 @@ const RanDry = "dry run: would have rebooted; nothing more until something else 
 // to ask for its reboot again.
 const RebootFailed = "the reboot call failed: "
 
-// NoSlotFree is how what a machine waits for begins, while a FleetLock server says that
-// every slot is taken.
-const NoSlotFree = "no slot is free"
+// NoSlot is how what a machine waits for begins, while a FleetLock server says that every
+// slot is taken.
+const NoSlot = "no slot "
 
 // ServerPaused is how what a machine waits for begins, while a FleetLock server says that
 // reboots are paused.

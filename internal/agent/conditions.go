@@ -125,7 +125,7 @@ func (r rules) slotCondition(s state, report string) locksmith.Condition {
 		c.State, c.Text, c.Since = locksmith.CondWaiting, "queues"+r.by(" at "), s.since.Unix()
 		switch {
 		case report == "":
-		case strings.HasPrefix(report, locksmith.NoSlotFree):
+		case strings.HasPrefix(report, locksmith.NoSlot):
 			c.Text = report
 		case strings.HasPrefix(report, locksmith.ServerPaused):
 			c.State, c.Text = locksmith.CondBlocked, report

@@ -64,7 +64,7 @@ func TestFleetLockConditions(t *testing.T) {
 		want   string
 	}{
 		{"waits there", queued, "", "slot waiting: queues at " + keeper + " [0..]"},
-		{"full", queued, locksmith.NoSlotFree + ": a, b", "slot waiting: no slot is free: a, b [0..]"},
+		{"full", queued, locksmith.NoSlot + "is free: a, b", "slot waiting: no slot is free: a, b [0..]"},
 		{"paused", queued, locksmith.ServerPaused + ": by alice", "slot blocked: the FleetLock server says that reboots are paused: by alice [0..]"},
 		{"away", queued, "the server is away", "slot unknown: the server is away [0..]"},
 		{"held", holding, "", "slot met: held, kept by " + keeper},

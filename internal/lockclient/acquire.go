@@ -3,6 +3,7 @@ package lockclient
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
@@ -195,9 +196,9 @@ func (l *Lock) confirm(ctx context.Context, r record) error {
 	}
 	switch v := verdictOf(err); {
 	case v == paused:
-		return &locksmith.PausedError{Pauses: []locksmith.Pause{{
-			Scope: locksmith.PauseScope{Group: r.Holder.Groups[0]}, Reason: oneLine(err.Error()),
-		}}}
+		scope := locksmith.PauseScope{Group: r.Holder.Groups[0]}
+		reason := strings.TrimPrefix(oneLine(err.Error()), scope.String()+" paused ") // as locksmith-server says it
+		return &locksmith.PausedError{Pauses: []locksmith.Pause{{Scope: scope, Reason: reason}}}
 	case v.nothingHeld(), r.place != l.here:
 		// Should the server think otherwise, it learns that nobody wants the slot.
 		l.log.Warn("the FleetLock server does not confirm the slot", "error", explain(ctx, err))

@@ -79,7 +79,9 @@ func explain(ctx context.Context, err error) error {
 	answer := fmt.Sprintf("%d %s: %s", e.Status, e.Kind, e.Value)
 	switch verdictOf(err) {
 	case full:
-		answer = locksmith.NoSlotFree + ": " + e.Value
+		if answer = e.Value; !strings.HasPrefix(answer, locksmith.NoSlot) {
+			answer = locksmith.NoSlot + "is free: " + e.Value
+		}
 	case paused:
 		answer = locksmith.ServerPaused + ": " + e.Value
 	case foreign:
