@@ -79,6 +79,7 @@ var uses = map[string][]string{
 	"internal/dbustest": {},
 	"internal/skip":     {},
 	"dist/hooks":        {},
+	"dist/prometheus":   {},
 }
 
 // agentTypes are what adapters may use of internal/agent: what passes through its
