@@ -54,6 +54,13 @@ func TestReckon(t *testing.T) {
 			reboots(621, 621+5.25, "m4").queue(2), 626.25, rollout.Progress{
 			Running: true, Start: at(0), Done: 5, Remaining: 2, Total: 7, Pace: minutes(5.25), Ends: at(626.25 + 10.5),
 			Reckoning: "5 of 7 machines rebooted in 26 min 15 s, one every 5 min 15 s; the 2 left take about 10 min at this pace."}},
+		{"pauses told by clocks that differ are left out once", tell(1).oneByOne(4).pause(21).resume(50).pause(30).resume(60).
+			reboots(60, 65.25, "m4").queue(1), 65.25, rollout.Progress{
+			Running: true, Start: at(0), Done: 5, Remaining: 1, Total: 6, Pace: minutes(5.25), Ends: at(65.25 + 5.25),
+			Reckoning: "5 of 6 machines rebooted in 26 min 15 s, one every 5 min 15 s; the one left takes about 5 min at this pace."}},
+		{"who waits takes as long as any, once it begins", tell(10).parallel(10, 0, 20).lock(20, "next", agent, "").queue(1), 21, rollout.Progress{
+			Running: true, Start: at(0), Done: 10, Remaining: 2, Total: 12, Pace: minutes(2), Ends: at(41),
+			Reckoning: "10 of 12 machines rebooted in 20 min, one every 2 min; the 2 left take about 20 min more, as one machine takes 20 min from slot to slot."}},
 		{"max 0", tell(0).waits(0, "m0", agent), 4, rollout.Progress{
 			Running: true, Start: at(0), Remaining: 1, Total: 1,
 			Reckoning: "0 of 1 machine rebooted, 4 min after the start.",
@@ -102,7 +109,7 @@ func TestReckon(t *testing.T) {
 			Reckoning: "1 of 4 machines rebooted, with 2 reboots in 10 min 30 s, one every 5 min 15 s; the 3 left take about 15 min at this pace." +
 				" So few tell the pace only roughly; 1 machine that needs a reboot is not connected and not counted."}},
 		{"in vain: still needed after the reboot", tell(1).oneByOne(2).machine("m01", func(m *locksmith.MachineStatus) {
-			m.NeededSince, m.Seen = at(11).Unix(), at(11).Unix()
+			m.NeededSince, m.Seen = at(3).Unix(), at(11).Unix()
 		}), 12, rollout.Progress{
 			Running: true, Start: at(0), Done: 1, Remaining: 1, Total: 2, Pace: minutes(5.25),
 			Reckoning: "1 of 2 machines rebooted, with 2 reboots in 10 min 30 s, one every 5 min 15 s.",
