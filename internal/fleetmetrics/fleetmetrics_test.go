@@ -157,7 +157,7 @@ func TestRequests(t *testing.T) {
 	m.FleetLock("pre-reboot", 200, 90*time.Second)
 	m.FleetLock("pre-reboot", 423, 55*time.Second)
 	m.FleetLock("steady-state", 503, time.Second)
-	m.FleetLock("../etc", 404, time.Second)
+	m.FleetLock("../etc", 302, time.Second)
 	want := map[string]float64{
 		"requests_total{code=200,kind=api}": 2, "requests_total{code=503,kind=api}": 1, "requests_total{code=others,kind=dashboard}": 1,
 		"request_duration_seconds{kind=api}": 3, "request_duration_seconds{kind=dashboard}": 1,
@@ -167,7 +167,7 @@ func TestRequests(t *testing.T) {
 	}
 	want = map[string]float64{
 		"requests_total{call=pre-reboot,code=200}": 1, "requests_total{call=pre-reboot,code=423}": 1,
-		"requests_total{call=steady-state,code=503}": 1, "requests_total{call=other,code=404}": 1,
+		"requests_total{call=steady-state,code=503}": 1, "requests_total{call=other,code=302}": 1,
 		"request_duration_seconds{call=pre-reboot,outcome=ok}": 1, "request_duration_seconds{call=pre-reboot,outcome=refused}": 1,
 		"request_duration_seconds{call=steady-state,outcome=ok}": 0, "request_duration_seconds{call=steady-state,outcome=failed}": 1,
 		"request_duration_seconds{call=other,outcome=refused}": 1,

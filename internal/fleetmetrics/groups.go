@@ -72,7 +72,6 @@ func (f *fleet) look() ([]locksmith.GroupStatus, error) {
 	f.groups, f.err = f.read(ctx)
 	f.at = f.now()
 	if f.err != nil {
-		f.groups = nil
 		f.failed(f.err)
 	}
 	return f.groups, f.err
