@@ -168,7 +168,15 @@ func (b *tab) signIn(token string) {
 // until waits until an expression of the page is true.
 func (b *tab) until(expression string) {
 	b.t.Helper()
-	ask[bool](b, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(10*time.Millisecond), chromedp.WithPollingTimeout(0)))
+	for {
+		_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(10*time.Millisecond), chromedp.WithPollingTimeout(0)))
+		switch {
+		case err == nil:
+			return
+		case b.ctx.Err() != nil || !strings.Contains(err.Error(), "context") && !strings.Contains(err.Error(), "navigated"): // another page came meanwhile
+			b.t.Fatalf("%v, waiting for %s; the page says: %s", err, expression, b.words())
+		}
+	}
 }
 
 // live waits until the page is told of changes.

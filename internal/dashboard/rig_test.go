@@ -45,6 +45,7 @@ type rig struct {
 	store *etcd.Store
 	reads *countingStore
 	url   string
+	web   *httptest.Server
 }
 
 // countingStore counts what is read.
@@ -90,7 +91,7 @@ func newRig(t testing.TB, open bool) *rig {
 	web := httptest.NewServer(h)
 	t.Cleanup(web.Close)
 	t.Cleanup(web.CloseClientConnections) // those that are told of changes
-	r.url = web.URL
+	r.url, r.web = web.URL, web
 	return r
 }
 

@@ -45,7 +45,8 @@
     becomeInside(old, fresh);
   }
 
-  const keyOf = (node) => node.dataset?.key ?? "";
+  // What tells an element from those beside it, where it has anything.
+  const keyOf = (node) => node.dataset?.key || node.id || node.getAttribute?.("aria-labelledby") || "";
   const alike = (a, b) => a && a.nodeType === b.nodeType && a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
 
   function becomeInside(old, fresh) {
