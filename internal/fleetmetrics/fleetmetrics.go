@@ -111,14 +111,21 @@ func (m *Metrics) Observe(kind string, code int, took time.Duration) {
 // calls are FleetLock's, in the words of package fleetlock.
 var calls = []string{"pre-reboot", "steady-state"}
 
+// clientGone is package fleetlock's code of a request whose client did not wait for the
+// answer.
+const clientGone = 499
+
 // FleetLock counts a FleetLock request that was answered. call is "pre-reboot" or
-// "steady-state", anything else counts as "other"; code is HTTP's.
+// "steady-state", anything else counts as "other"; code is HTTP's, or 499 where the
+// client went away before.
 func (m *Metrics) FleetLock(call string, code int, took time.Duration) {
 	if call != calls[0] && call != calls[1] {
 		call = "other"
 	}
 	outcome := "ok"
 	switch {
+	case code == clientGone:
+		outcome = "gone"
 	case code >= 500:
 		outcome = "failed"
 	case code >= 300:
@@ -128,9 +135,9 @@ func (m *Metrics) FleetLock(call string, code int, took time.Duration) {
 	m.answers.WithLabelValues(call, outcome).Observe(took.Seconds())
 }
 
-// status is a code as a label. Only those that HTTP knows are told apart.
+// status is a code as a label. Only those that HTTP knows are told apart, and clientGone.
 func status(code int) string {
-	if http.StatusText(code) == "" {
+	if http.StatusText(code) == "" && code != clientGone {
 		return others
 	}
 	return strconv.Itoa(code)

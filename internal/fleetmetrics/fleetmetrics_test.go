@@ -156,6 +156,7 @@ func TestRequests(t *testing.T) {
 	m.Observe("dashboard", 7, -time.Second)
 	m.FleetLock("pre-reboot", 200, 90*time.Second)
 	m.FleetLock("pre-reboot", 423, 55*time.Second)
+	m.FleetLock("pre-reboot", 499, 7*time.Second)
 	m.FleetLock("steady-state", 503, time.Second)
 	m.FleetLock("../etc", 302, time.Second)
 	want := map[string]float64{
@@ -167,6 +168,7 @@ func TestRequests(t *testing.T) {
 	}
 	want = map[string]float64{
 		"requests_total{call=pre-reboot,code=200}": 1, "requests_total{call=pre-reboot,code=423}": 1,
+		"requests_total{call=pre-reboot,code=499}": 1, "request_duration_seconds{call=pre-reboot,outcome=gone}": 1,
 		"requests_total{call=steady-state,code=503}": 1, "requests_total{call=other,code=302}": 1,
 		"request_duration_seconds{call=pre-reboot,outcome=ok}": 1, "request_duration_seconds{call=pre-reboot,outcome=refused}": 1,
 		"request_duration_seconds{call=steady-state,outcome=ok}": 0, "request_duration_seconds{call=steady-state,outcome=failed}": 1,
