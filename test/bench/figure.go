@@ -38,6 +38,14 @@ func (b *bench) atMost(f figure, limit float64) {
 	b.add(f)
 }
 
+// atLeast takes down a figure that should reach limit.
+func (b *bench) atLeast(f figure, limit float64) {
+	f.Target = fmt.Sprintf(">= %g %s", limit, f.Unit)
+	met := f.Measured >= limit
+	f.Met = &met
+	b.add(f)
+}
+
 // ratioAtMost takes down a figure that should not exceed limit times its floor.
 func (b *bench) ratioAtMost(f figure, limit float64) {
 	f.Ratio = f.Measured / f.Floor

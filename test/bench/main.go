@@ -49,6 +49,7 @@ var parts = []struct {
 	{"status", (*bench).status},
 	{"daemon", (*bench).daemon},
 	{"full", (*bench).full},
+	{"fleetlock", (*bench).fleetlock},
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
