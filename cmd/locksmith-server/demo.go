@@ -44,13 +44,18 @@ func (a *app) runDemo(ctx context.Context, s demoSettings) error {
 		case <-ctx.Done():
 		}
 	}()
+	page, err := showDashboard(ctx, s, server.Endpoint(), cancel)
+	if err != nil {
+		return err
+	}
+	defer page.close()
 	// Where nobody can watch any more the demo ends, and cleans up after itself.
 	signal.Ignore(syscall.SIGPIPE)
-	return a.rollOut(ctx, s, server.Endpoint(), outlet{a.stdout, cancel})
+	return a.rollOut(ctx, s, server.Endpoint(), page.url, outlet{a.stdout, cancel})
 }
 
 // rollOut reboots all machines of a fleet at the etcd at endpoint, and shows it.
-func (a *app) rollOut(ctx context.Context, s demoSettings, endpoint string, out outlet) error {
+func (a *app) rollOut(ctx context.Context, s demoSettings, endpoint, page string, out outlet) error {
 	began := time.Now()
 	changes := newFeed()
 	f, err := fleet.New(fleet.Config{
@@ -68,7 +73,7 @@ func (a *app) rollOut(ctx context.Context, s demoSettings, endpoint string, out 
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	intro := introduction(s, endpoint, leftover)
+	intro := introduction(s, endpoint, page, leftover)
 	_, _ = io.WriteString(out, intro)
 
 	show := newDisplay(out, a.around.lookup, s, names, began, strings.Count(intro, "\n"))
@@ -135,10 +140,10 @@ func prepare(ctx context.Context, s demoSettings, endpoint string, names []strin
 }
 
 // introduction says what is going to happen, and how to look at it.
-func introduction(s demoSettings, endpoint string, leftover []string) string {
+func introduction(s demoSettings, endpoint, page string, leftover []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s a reboot, at most %d may be down at a time.\n", count(s.machines, "machine needs", "machines need"), s.max)
-	fmt.Fprintf(&b, "To look at it from another terminal:\n\n")
+	fmt.Fprintf(&b, "To look at it in a browser:\n\n  %s\n\nor from another terminal:\n\n", page)
 	for _, g := range s.groups {
 		fmt.Fprintf(&b, "  %s status --watch\n", controlCommand(endpoint, g))
 	}

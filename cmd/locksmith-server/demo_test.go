@@ -147,7 +147,11 @@ func TestDemo(t *testing.T) {
 			s.wantEnd(t, 0, "")
 			out := s.stdout.String()
 			intro := fmt.Sprintf(`^%d machines need a reboot, at most %d may be down at a time\.
-To look at it from another terminal:
+To look at it in a browser:
+
+  http://127\.0\.0\.1:\d+/
+
+or from another terminal:
 
   .*locksmithctl -endpoint http://127\.0\.0\.1:\d+ status --watch
 
@@ -227,7 +231,8 @@ func TestInterruptedAndResumed(t *testing.T) {
 
 func TestStayAndLookFromOutside(t *testing.T) {
 	s := begin(t, surroundings{}, "demo", "-machines", "2", "-max", "2", "-down", "1s", "-stay",
-		"-group", "b c,a", "-etcd-listen", "127.0.0.1:0")
+		"-group", "b c,a", "-etcd-listen", "127.0.0.1:0", "-listen", "localhost:0")
+	page := s.stdout.await(t, `in a browser:\n\n  (http://127\.0\.0\.1:\d+)/\n`)[1]
 	m := s.stdout.await(t, `locksmithctl -endpoint (\S+) -group a status --watch\n.*locksmithctl -endpoint \S+ -group 'b c' status --watch\n`)
 	s.stdout.await(t, `Every machine has rebooted\. They stay until Ctrl-C\.\n`)
 	store, err := etcd.Dial(etcd.Config{Endpoints: []string{m[1]}})
@@ -251,6 +256,11 @@ func TestStayAndLookFromOutside(t *testing.T) {
 	history, err := store.History(t.Context(), "a", 10)
 	if err != nil || len(history) != 5 {
 		t.Errorf("history: %v, %v; want set-max, and each machine's lock and unlock", history, err)
+	}
+	for path, want := range map[string]string{"/": "b c", "/api/v1/groups": `"group":"b c"`} {
+		if status, body := get(t, page+path); status != 200 || !strings.Contains(body, want) {
+			t.Errorf("%s: %d, without %s", path, status, want)
+		}
 	}
 	s.interrupt(t, syscall.SIGINT)
 	s.wantEnd(t, 0, "")

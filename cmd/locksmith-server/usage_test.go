@@ -57,6 +57,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"demo -down 0s", `invalid -down 0s: must be more than 0 and at most 10m0s (see locksmith-server help demo)`},
 		{"demo -down 11m", `invalid -down 11m0s: must be more than 0 and at most 10m0s (see locksmith-server help demo)`},
 		{"demo -group ..", `invalid group "..": choose a name other than . and .. (see locksmith-server help demo)`},
+		{"demo -listen 0.0.0.0:80", `invalid -listen "0.0.0.0:80": must be an address of this machine and a port, such as 127.0.0.1:8080: anybody may do anything there (see locksmith-server help demo)`},
 		{"demo -etcd-listen localhost", `invalid -etcd-listen "localhost": must be an IP address and a port, such as 127.0.0.1:2379 (see locksmith-server help demo)`},
 	} {
 		status, stdout, stderr := inert(t, strings.Fields(tt.args)...)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/access"
 	"github.com/locksmith-reboot/locksmith/internal/options"
 )
 
@@ -17,7 +19,7 @@ const (
 	optMax        = "max"
 	optDown       = "down"
 	optStay       = "stay"
-	optEtcdListen = "etcd-listen"
+	optEtcdListen = "etcd-listen" // the server has it too
 	optDir        = "dir"
 	optPlain      = "plain"
 )
@@ -34,7 +36,8 @@ The machines run the agent that real machines run; only their reboot is
 simulated: the agent stops, and after a while it is back with another boot id.
 They wait in the queue, reboot at most as many at a time as -max allows, prove
 their boot and give their slots back. Then the demo ends with a summary of what
-it observed.
+it observed. A browser shows it too, on the dashboard; to look around there, give
+-stay.
 
 On a terminal a table shows where each machine is, in colour unless NO_COLOR is
 set. Elsewhere, and with -plain, each change of phase is a line.
@@ -50,7 +53,8 @@ type demoSettings struct {
 	down     time.Duration
 	groups   []locksmith.Group
 	stay     bool
-	listen   string // IP:PORT; empty: a free port on loopback
+	listen   string // IP:PORT of etcd; empty: a free port on loopback
+	web      string // HOST:PORT of the dashboard, likewise
 	dir      string // empty: a temporary one
 	plain    bool
 }
@@ -67,6 +71,7 @@ func (a *app) demo() *cli.Command {
 				Usage: "`DURATION` for which a machine is down; each time up to a quarter more, at random"},
 			options.GroupFlag(),
 			&cli.BoolFlag{Name: optStay, Usage: "keep the machines up after the last reboot, until Ctrl-C"},
+			&cli.StringFlag{Name: optListen, Usage: "`HOST:PORT` of this machine at which the dashboard is served; without it a free port on loopback"},
 			&cli.StringFlag{Name: optEtcdListen, Usage: "`IP:PORT` at which etcd serves clients; without it a free port on loopback"},
 			&cli.StringFlag{Name: optDir, TakesFile: true,
 				Usage: "`DIRECTORY` in which etcd's data stays; without it a temporary one that is removed at the end"},
@@ -88,11 +93,14 @@ func readDemo(cmd *cli.Command) (demoSettings, error) {
 	s := demoSettings{
 		machines: cmd.Int(optMachines), max: cmd.Int(optMax), down: cmd.Duration(optDown),
 		stay: cmd.Bool(optStay), plain: cmd.Bool(optPlain),
-		listen: cmd.String(optEtcdListen), dir: cmd.String(optDir),
+		listen: cmd.String(optEtcdListen), web: cmp.Or(cmd.String(optListen), "127.0.0.1:0"), dir: cmd.String(optDir),
 	}
 	var err error
 	if s.groups, err = locksmith.ParseGroups(cmd.String(options.Group)); err != nil {
 		return demoSettings{}, options.Usagef("%v", err)
+	}
+	if err := access.CheckListen(s.web, false, false); err != nil {
+		return demoSettings{}, options.Usagef("invalid -%s %q: must be an address of this machine and a port, such as %s: anybody may do anything there", optListen, s.web, defaultListen)
 	}
 	switch {
 	case s.machines < 1 || s.machines > mostMachines:
