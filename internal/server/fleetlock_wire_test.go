@@ -42,11 +42,11 @@ func serveFleetLock(t *testing.T, slots Slots) (addr string, answers, calls chan
 	actions := admin.New(new(refusals), nil)
 	guard := is(access.Caller{Open: true, From: "127.0.0.1"})
 	f := NewFleetLock(FleetLockConfig{Slots: slots, Guard: guard, Admin: actions, Wait: time.Minute,
-		Observe: func(call string, code int, _ time.Duration) { calls <- fmt.Sprint(call, " ", code) }})
+		Observe: func(call string, code int, _ time.Duration) { keep(calls, call, code) }})
 	h, err := New(Config{Store: struct{ Store }{}, Admin: actions, Guard: guard, FleetLock: f,
 		Feed:    admin.NewFeed(func(ctx context.Context, _ func()) error { <-ctx.Done(); return ctx.Err() }),
 		Ready:   func(context.Context) error { return nil },
-		Observe: func(kind string, code int, _ time.Duration) { answers <- fmt.Sprint(kind, " ", code) }})
+		Observe: func(kind string, code int, _ time.Duration) { keep(answers, kind, code) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +66,14 @@ func serveFleetLock(t *testing.T, slots Slots) (addr string, answers, calls chan
 		}
 	})
 	return addr, answers, calls
+}
+
+// keep keeps what was observed, for tests that look at it.
+func keep(seen chan string, what string, code int) {
+	select {
+	case seen <- fmt.Sprint(what, " ", code):
+	default:
+	}
 }
 
 func sendFleetLock(t *testing.T, addr, path string) (net.Conn, *bufio.Reader) {
