@@ -12,7 +12,7 @@ help: ## list the targets
 build: ## build locksmithctl, locksmithd and locksmith-server into bin/
 	@scripts/build "$(LDFLAGS)"
 
-demo: build ## five simulated machines reboot one at a time, through a real etcd
+demo: build ## five simulated machines reboot one at a time, through a real etcd and on a dashboard
 	@bin/locksmith-server demo -machines 5 -max 1
 
 test: ## install what the tests need (Debian packages) and run all of them

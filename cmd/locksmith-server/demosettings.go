@@ -36,8 +36,8 @@ The machines run the agent that real machines run; only their reboot is
 simulated: the agent stops, and after a while it is back with another boot id.
 They wait in the queue, reboot at most as many at a time as -max allows, prove
 their boot and give their slots back. Then the demo ends with a summary of what
-it observed. A browser shows it too, on the dashboard; to look around there, give
--stay.
+it observed. A browser shows it too, on the dashboard; to look around there,
+give -stay.
 
 On a terminal a table shows where each machine is, in colour unless NO_COLOR is
 set. Elsewhere, and with -plain, each change of phase is a line.

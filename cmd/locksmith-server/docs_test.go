@@ -5,9 +5,16 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/locksmith-reboot/locksmith/internal/envfile"
+	"github.com/locksmith-reboot/locksmith/internal/skip"
 )
 
 var update = flag.Bool("update", false, "write docs/reference/locksmith-server.md instead of comparing it")
@@ -51,5 +58,81 @@ func TestReference(t *testing.T) {
 	}
 	if diff := cmp.Diff(page.String(), string(got)); diff != "" {
 		t.Errorf("the reference is out of date; run: go test ./cmd/locksmith-server -run TestReference -update\n%s", diff)
+	}
+}
+
+// The example of settings names only settings that exist, and is accepted when all of
+// it is switched on, with the embedded etcd and with a cluster.
+func TestExampleOfSettings(t *testing.T) {
+	text, err := os.ReadFile("../../dist/locksmith-server.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var enabled strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "#"); ok && !strings.HasPrefix(rest, " ") {
+			line = rest
+		}
+		enabled.WriteString(line)
+	}
+	vars, err := envfile.Parse(enabled.String(), func(string) bool { return true })
+	if err != nil || len(vars) < 12 {
+		t.Fatalf("%d settings, %v", len(vars), err)
+	}
+	for _, cluster := range []bool{false, true} {
+		var environ []string
+		for key, value := range vars {
+			ofEmbedded := key == "LOCKSMITH_SERVER_ETCD_LISTEN"
+			ofCluster := !ofEmbedded && strings.HasPrefix(key, "LOCKSMITH_SERVER_E")
+			if cluster && !ofEmbedded || !cluster && !ofCluster {
+				environ = append(environ, key+"="+value)
+			}
+		}
+		if _, err := read(t, environ); err != nil {
+			t.Errorf("%q: %v", environ, err)
+		}
+	}
+}
+
+// The unit is one that systemd understands, and says what the server relies on.
+func TestUnit(t *testing.T) {
+	text, err := os.ReadFile("../../dist/locksmith-server.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	for _, line := range []string{
+		"Type=notify",             // the server says when it is ready
+		"WatchdogSec=60s",         // it pings
+		"Restart=on-failure",      //
+		"ProtectSystem=strict",    // everything but the state directory
+		"StateDirectoryMode=0700", // the default of -data-dir; others may not enter it
+		"StateDirectory=locksmith-server",
+		"RestartPreventExitStatus=2",
+		"LimitNOFILE=65536", // more than -max-connections
+		"EnvironmentFile=-/etc/locksmith-server/locksmith-server.env",
+	} {
+		if !slices.Contains(lines, line) {
+			t.Errorf("the unit lacks %s", line)
+		}
+	}
+	if slices.Contains(lines, "ProcSubset=pid") {
+		t.Error("ProcSubset=pid hides net.core.somaxconn, and the queue of new connections is short then")
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		skip.Loudly(t, "whether systemd understands the unit: install Debian's systemd for systemd-analyze")
+	}
+	unit := filepath.Join(t.TempDir(), "locksmith-server.service")
+	if err := os.WriteFile(unit, []byte(strings.Replace(string(text), "/usr/bin/locksmith-server", "/bin/true", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", unit).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "locksmith-server.service:") {
+		t.Errorf("%v: %s", err, out)
+	}
+	out, err = exec.CommandContext(t.Context(), analyze, "security", "--offline=yes", "--threshold=15", unit).CombinedOutput()
+	if err != nil {
+		t.Errorf("the unit is more exposed than 1.5 of 10: %v %s", err, out)
 	}
 }

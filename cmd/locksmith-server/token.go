@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/urfave/cli/v3"
@@ -13,6 +14,9 @@ import (
 )
 
 const optRole = "role"
+
+// principalName is what the access file takes as a name.
+var principalName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$`)
 
 const tokenDescription = `Makes a token for each NAME and prints it, together with the principal to put
 into the access file, which holds only a checksum: the token itself is shown
@@ -32,6 +36,11 @@ func (a *app) token() *cli.Command {
 				return options.Usagef("invalid -%s %q: must be viewer, operator, admin or machine", optRole, role)
 			case !cmd.Args().Present():
 				return options.Usagef("a name is missing: %s NAME...", cmd.FullName())
+			}
+			for _, name := range cmd.Args().Slice() {
+				if !principalName.MatchString(name) {
+					return options.Usagef("invalid name %q: must be 1 to 64 letters, digits and ._@+-, and begin with a letter or a digit", name)
+				}
 			}
 			return a.printTokens(cmd.Args().Slice(), role)
 		}),

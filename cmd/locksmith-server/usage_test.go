@@ -43,6 +43,7 @@ func TestWrongCommandLines(t *testing.T) {
 		{"import-airlock x", `unexpected argument "x" after import-airlock (see locksmith-server help import-airlock)`},
 		{"import-airlock -default-group-name a/b", `invalid -default-group-name "a/b": must be letters, digits, dots and dashes, as FleetLock wants its groups (see locksmith-server help import-airlock)`},
 		{"token", `a name is missing: locksmith-server token NAME... (see locksmith-server help token)`},
+		{"token al/ice", `invalid name "al/ice": must be 1 to 64 letters, digits and ._@+-, and begin with a letter or a digit (see locksmith-server help token)`},
 		{"token alice -role root", `invalid -role "root": must be viewer, operator, admin or machine (see locksmith-server help token)`},
 		{"-x demo", `unknown option -x (see locksmith-server help)`},
 		{"demo extra", `unexpected argument "extra" after demo (see locksmith-server help demo)`},
