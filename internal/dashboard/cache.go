@@ -20,6 +20,11 @@ const (
 	// store never rests: one part in so many, but with rests of at most maxRest.
 	share   = 4
 	maxRest = 500 * time.Millisecond
+	// dear is from when on a read takes so long that sums are made of what may be so
+	// many times as old, at most maxRough.
+	dear     = 50 * time.Millisecond
+	rough    = 10
+	maxRough = 5 * time.Second
 	// maxKept is how many things that were read are kept until old ones are dropped.
 	maxKept = 1000
 	// historySize is how many entries a group's history has.
@@ -96,6 +101,20 @@ func shared[T any](ctx context.Context, r *reads, key string, read func(ctx cont
 	}
 }
 
+// roughly is shared for what may be older than the newest change, where reading it takes
+// long.
+func roughly[T any](ctx context.Context, r *reads, key string, read func(ctx context.Context, before T) (T, error)) (T, error) {
+	r.mu.Lock()
+	k := r.kept[key]
+	if k != nil && k.over() && k.err == nil && k.took >= dear && clock().Sub(k.began) < min(rough*k.took, maxRough) {
+		value, _ := k.value.(T)
+		r.mu.Unlock()
+		return value, nil
+	}
+	r.mu.Unlock()
+	return shared(ctx, r, key, read)
+}
+
 func (k *kept) over() bool {
 	select {
 	case <-k.done:
@@ -168,21 +187,27 @@ func (r *reads) machines(ctx context.Context) ([]locksmith.MachineStatus, error)
 	})
 }
 
-// byGroup is machines by each of their groups.
-func (r *reads) byGroup(ctx context.Context) (map[locksmith.Group][]locksmith.MachineStatus, error) {
-	type table = map[locksmith.Group][]locksmith.MachineStatus
-	return shared(ctx, r, "by group", func(ctx context.Context, _ table) (table, error) {
+// fleet is all machines, and those of each group.
+type fleet struct {
+	all     []locksmith.MachineStatus
+	byGroup map[locksmith.Group][]locksmith.MachineStatus
+}
+
+// fleet is what sums are made of. That of many machines, which is dear, may be some
+// seconds old.
+func (r *reads) fleet(ctx context.Context) (fleet, error) {
+	return roughly(ctx, r, "fleet", func(ctx context.Context, _ fleet) (fleet, error) {
 		all, err := r.machines(ctx)
 		if err != nil {
-			return nil, err
+			return fleet{}, err
 		}
-		t := make(table)
+		f := fleet{all, make(map[locksmith.Group][]locksmith.MachineStatus)}
 		for _, m := range all {
 			for _, g := range m.AllGroups() {
-				t[g] = append(t[g], m)
+				f.byGroup[g] = append(f.byGroup[g], m)
 			}
 		}
-		return t, nil
+		return f, nil
 	})
 }
 

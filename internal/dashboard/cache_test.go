@@ -195,3 +195,33 @@ func TestManyBrowsersOnManyMachinesCostFewReads(t *testing.T) {
 		t.Errorf("%d reads for 120 pages in %v, want at most %d", n, took, most)
 	}
 }
+
+func TestSumsOfManyMachinesMayBeSecondsOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReads(nil, nil)
+		look := func(l *ledger, key string) int64 {
+			r.changed()
+			v, err := roughly(t.Context(), r, key, l.read)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		cheap, costly := &ledger{takes: 10 * time.Millisecond}, &ledger{takes: 200 * time.Millisecond}
+		for range 10 {
+			if want, got := cheap.value.Add(1), look(cheap, "cheap"); got != want {
+				t.Errorf("cheap: %d, want %d", got, want)
+			}
+		}
+		look(costly, "costly")
+		costly.value.Add(1)
+		time.Sleep(time.Second)
+		if got := look(costly, "costly"); got != 0 || costly.reads.Load() != 1 {
+			t.Error(got, costly.reads.Load())
+		}
+		time.Sleep(time.Second)
+		if got := look(costly, "costly"); got != 1 {
+			t.Error("it stays old")
+		}
+	})
+}

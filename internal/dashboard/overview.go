@@ -81,11 +81,11 @@ func (d *dashboard) overview(r *http.Request, who access.Caller) (page, error) {
 		}
 	}
 	v.Troubles = tidy(v.Troubles)
-	all, err := d.reads.machines(ctx)
+	fleet, err := d.reads.fleet(ctx)
 	if err != nil {
 		return page{}, err
 	}
-	v.Machines = count(all, who, now)
+	v.Machines = count(fleet.all, who, now)
 	v.Summary = summary(v)
 	say := v.Summary
 	if n := len(v.Troubles) - maxTroubles; n > 0 {

@@ -100,12 +100,6 @@ func (s *seed) entry(g locksmith.Group, at time.Time, action, host, actor, outco
 	s.put(fmt.Sprintf("%s/history/%04d", base(g), s.places[g]), doc)
 }
 
-// cycle is a reboot in the history.
-func (s *seed) cycle(g locksmith.Group, at time.Time, host string, held, down time.Duration, outcome string) {
-	s.entry(g, at, "lock", host, locksmith.ByAgent, kernel, 0, 0)
-	s.entry(g, at.Add(held), "unlock", host, locksmith.ByAgent, outcome, held, down)
-}
-
 const kernel = "/run/reboot-required: linux-image-6.1.0-41-amd64"
 
 func (s *seed) machine(host string, present bool, p locksmith.Presence) {

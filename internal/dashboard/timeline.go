@@ -54,7 +54,7 @@ func (d *dashboard) rollout(ctx context.Context, s locksmith.GroupStatus) (rollo
 		if err != nil {
 			return rolloutView{}, err
 		}
-		machines, err := d.reads.byGroup(ctx)
+		fleet, err := d.reads.fleet(ctx)
 		if err != nil {
 			return rolloutView{}, err
 		}
@@ -62,7 +62,7 @@ func (d *dashboard) rollout(ctx context.Context, s locksmith.GroupStatus) (rollo
 		if err != nil {
 			return rolloutView{}, err
 		}
-		return reckon(rollout.Fleet{Status: status, Machines: machines[s.Group], History: history}, clock()), nil
+		return reckon(rollout.Fleet{Status: status, Machines: fleet.byGroup[s.Group], History: history}, clock()), nil
 	})
 }
 

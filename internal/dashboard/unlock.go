@@ -80,17 +80,18 @@ func pausedWords(pauses []locksmith.Pause) string {
 
 // unlockWarns says what the machine is doing, and what that means.
 func unlockWarns(h locksmith.HolderStatus, now time.Time) string {
-	name, ago := h.Name(), ""
+	name, ago, lasting := h.Name(), "", ""
 	if since := max(h.PhaseTime, h.StartTime); since > 0 {
-		ago = " " + locksmith.Span(now.Sub(locksmith.When(since))) + " ago"
+		span := locksmith.Span(now.Sub(locksmith.When(since)))
+		ago, lasting = " "+span+" ago", " for "+span
 	}
 	switch {
 	case h.Phase == locksmith.PhaseFailed && h.Own():
 		return name + " failed its checks after the reboot. Without its slot it goes on trying them, and what was prepared for the reboot stays prepared until they pass: it may still serve nobody."
 	case h.By == locksmith.ByLock:
-		return name + "'s slot is held by hand, since" + ago + reasonWords(h.Reason) + ". Whoever took it counts on nobody else being down."
+		return name + "'s slot is held by hand" + lasting + reasonWords(h.Reason) + ". Whoever took it counts on nobody else being down."
 	case h.By == locksmith.ByWithLock:
-		return "A command runs while " + name + "'s slot is held, since" + ago + reasonWords(h.Reason) + ". It goes on without the slot."
+		return "A command runs while " + name + "'s slot is held" + lasting + reasonWords(h.Reason) + ". It goes on without the slot."
 	case h.By == locksmith.ByFleetLock:
 		return name + " took its slot over FleetLock" + ago + " to reboot, and may still be down: look at it first. If it is up, it gives the slot back by itself."
 	case !h.Recorded:
