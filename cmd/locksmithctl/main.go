@@ -1,6 +1,6 @@
 // Command locksmithctl lets an administrator watch and steer the reboots of a
-// fleet. Its commands are in internal/cli; here they meet etcd, the daemon's
-// control socket and logind.
+// fleet. Its commands are in internal/cli; here they meet etcd,
+// locksmith-server, the daemon's control socket and logind.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/api"
 	"github.com/locksmith-reboot/locksmith/internal/bus"
 	"github.com/locksmith-reboot/locksmith/internal/cli"
 	"github.com/locksmith-reboot/locksmith/internal/control"
@@ -24,6 +25,8 @@ func main() {
 		Open:   open,
 		Daemon: func(socket string) cli.Daemon { return control.Client{Path: socket} },
 		Reboot: reboot,
+
+		OpenServer: openServer,
 	}))
 }
 
@@ -42,6 +45,22 @@ func open(o options.Etcd, log *slog.Logger) (cli.Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func openServer(o options.Server, log *slog.Logger) (cli.Store, error) {
+	c, err := api.NewClient(api.ClientConfig{
+		URL:      o.URL,
+		Token:    o.Token,
+		CAFile:   o.CAFile,
+		CertFile: o.CertFile,
+		KeyFile:  o.KeyFile,
+		Timeout:  o.Timeout,
+		Log:      log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // reboot asks logind for a reboot. After an answer that was lost it asks whether the

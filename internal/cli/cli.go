@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
@@ -46,7 +46,8 @@ func (a *app) root() *cli.Command {
 	root := &cli.Command{
 		Name:  a.program,
 		Usage: "watch and steer the reboots of a fleet",
-		Flags: append(options.EtcdFlags(a.prefix), options.GroupFlag(), options.ControlSocketFlag(), options.DebugFlag(), options.VersionFlag()),
+		Flags: slices.Concat(options.EtcdFlags(a.prefix), options.ServerFlags(a.prefix),
+			[]cli.Flag{options.GroupFlag(), options.ControlSocketFlag(), options.DebugFlag(), options.VersionFlag()}),
 
 		Reader: a.stdin, Writer: a.stdout, ErrWriter: a.stderr,
 		HideHelpCommand: true, // ours, because the library's also sits below every command and eats machine ids
@@ -153,8 +154,11 @@ type call struct {
 	cmd  *cli.Command
 	args []string
 
-	groupGiven bool // -group is on the command line, not from the environment
+	given []string // the options of every command that are on the command line, not from the environment
 }
+
+// isGiven says whether an option is on the command line.
+func (c *call) isGiven(name string) bool { return slices.Contains(c.given, name) }
 
 // action wraps what a command does: it completes the options, refuses more than
 // maxArgs arguments (-1: any number) and says which command's help to read.
@@ -163,7 +167,12 @@ func (a *app) action(maxArgs int, run func(context.Context, *call) error) cli.Ac
 		if cmd.Bool(options.Version) {
 			return a.printVersion()
 		}
-		c := &call{app: a, cmd: cmd, args: cmd.Args().Slice(), groupGiven: cmd.IsSet(options.Group)}
+		c := &call{app: a, cmd: cmd, args: cmd.Args().Slice()}
+		for _, f := range cmd.Root().Flags {
+			if name := f.Names()[0]; cmd.IsSet(name) {
+				c.given = append(c.given, name)
+			}
+		}
 		err := options.FromEnv(cmd.Root().Flags, a.prefix, a.deps.LookupEnv)
 		if err == nil && maxArgs >= 0 && len(c.args) > maxArgs {
 			err = options.Usagef("unexpected argument %q after %s", c.args[maxArgs], cmd.Name)
@@ -182,29 +191,6 @@ func (a *app) action(maxArgs int, run func(context.Context, *call) error) cli.Ac
 
 // daemon is the locksmithd of this machine.
 func (c *call) daemon() Daemon { return c.deps.Daemon(c.cmd.String(options.ControlSocket)) }
-
-// open prepares the reboot lock. Nothing is sent before its first use. What goes
-// wrong comes back with each call, so only -debug shows the lock's own log.
-func (c *call) open() (Store, error) {
-	return c.openLogging(slog.DiscardHandler)
-}
-
-// openLogging is open for commands that go on when something goes wrong, and
-// want to hear of it.
-func (c *call) openLogging(log slog.Handler) (Store, error) {
-	o, err := options.EtcdFrom(c.cmd)
-	if err != nil {
-		return nil, fail("initializing etcd client", err)
-	}
-	if c.cmd.Bool(options.Debug) {
-		log = slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelDebug})
-	}
-	s, err := c.deps.Open(o, slog.New(log))
-	if err != nil {
-		return nil, fail("initializing etcd client", err)
-	}
-	return s, nil
-}
 
 // groupList is what -group names.
 func (c *call) groupList() ([]locksmith.Group, error) {

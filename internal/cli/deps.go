@@ -15,7 +15,8 @@ import (
 	"github.com/locksmith-reboot/locksmith/internal/options"
 )
 
-// Store is the reboot lock. internal/etcd implements it.
+// Store is the reboot lock. internal/etcd implements it, and internal/api through a
+// server, which refuses what commands that go through needEtcd want.
 type Store interface {
 	Semaphore(ctx context.Context, group locksmith.Group) (sem locksmith.Semaphore, faults []string, err error)
 	Status(ctx context.Context, group locksmith.Group) (locksmith.GroupStatus, error)
@@ -53,6 +54,8 @@ type Deps struct {
 	Open   func(options.Etcd, *slog.Logger) (Store, error) // required
 	Daemon func(socket string) Daemon                      // required
 	Reboot func(context.Context) error                     // required: asks for a reboot; nil means accepted; see ErrMayReboot
+
+	OpenServer func(options.Server, *slog.Logger) (Store, error) // required; in whose name something is done is the server's knowledge
 
 	LookupEnv     func(string) (string, bool) // nil: os.LookupEnv
 	MachineIDFile string                      // empty: /etc/machine-id

@@ -40,6 +40,11 @@ func runLock(ctx context.Context, c *call) error {
 	if c.cmd.IsSet("priority") && !wait {
 		return options.Usagef("-priority is a place in the queue: give -wait with it")
 	}
+	if wait {
+		if err := c.needEtcd("lock -wait"); err != nil {
+			return err
+		}
+	}
 	machine, own, err := c.machine()
 	if err != nil {
 		return fail("locking", err)

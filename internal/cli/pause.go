@@ -96,9 +96,9 @@ func (c *call) checkScope() error {
 	switch {
 	case machine && c.cmd.Bool("all"):
 		return options.Usagef("-machine and -all exclude each other: give one of them")
-	case c.groupGiven && machine:
+	case c.isGiven(options.Group) && machine:
 		return options.Usagef("-group and -machine exclude each other: give one of them")
-	case c.groupGiven && c.cmd.Bool("all"):
+	case c.isGiven(options.Group) && c.cmd.Bool("all"):
 		return options.Usagef("-group and -all exclude each other: give one of them")
 	}
 	return nil

@@ -30,6 +30,9 @@ func runReboot(ctx context.Context, c *call) error {
 	if c.cmd.IsSet("priority") && !c.cmd.Bool("wait") {
 		return options.Usagef("-priority is a place in the queue: give -wait with it")
 	}
+	if err := c.needEtcd("reboot"); err != nil {
+		return err
+	}
 	req, err := c.rebootRequest()
 	if err != nil {
 		return fail("rebooting", err)

@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 func program() {
 	dir := os.Getenv(testDir)
 	os.Exit(cli.Run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr, cli.Deps{
-		Open: open,
+		Open:       open,
+		OpenServer: openServer,
 		Daemon: func(socket string) cli.Daemon {
 			if socket == options.DefaultControlSocket { // nothing of this machine's
 				socket = filepath.Join(dir, "locksmithd.sock")
@@ -93,7 +94,7 @@ func TestScripts(t *testing.T) {
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"etcd": cmdEtcd, "auth": cmdAuth, "tls": cmdTLS, "put": cmdPut, "keys": cmdKeys, "await": cmdAwait,
-					"daemon": cmdDaemon, "exits": cmdExits, "timeless": cmdTimeless,
+					"daemon": cmdDaemon, "exits": cmdExits, "timeless": cmdTimeless, "server": cmdServer,
 				},
 			})
 		})

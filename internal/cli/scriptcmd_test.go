@@ -25,6 +25,8 @@ import (
 type state struct {
 	kind etcdtest.Kind
 	srv  *etcdtest.Server // nil until "etcd"
+
+	server *scriptServer // nil until "server"
 }
 
 type stateKey struct{}

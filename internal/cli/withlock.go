@@ -53,6 +53,9 @@ func runWithLock(ctx context.Context, c *call) error {
 	if len(c.args) == 0 {
 		return options.Usagef("with-lock needs a command: with-lock -- COMMAND [ARGUMENT...]")
 	}
+	if err := c.needEtcd("with-lock"); err != nil {
+		return err
+	}
 	path, err := lookCommand(c.args[0])
 	if err != nil {
 		return err
