@@ -7,11 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v3"
 
 	"github.com/locksmith-reboot/locksmith/internal/envfile"
 	"github.com/locksmith-reboot/locksmith/internal/skip"
@@ -134,5 +136,51 @@ func TestUnit(t *testing.T) {
 	out, err = exec.CommandContext(t.Context(), analyze, "security", "--offline=yes", "--threshold=15", unit).CombinedOutput()
 	if err != nil {
 		t.Errorf("the unit is more exposed than 1.5 of 10: %v %s", err, out)
+	}
+}
+
+// The page for operators names only commands and options that exist, and settings too.
+func TestServerPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/server.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := (&app{program: "locksmith-server"}).root()
+	options := func(c *cli.Command) []string {
+		var names []string
+		for _, f := range c.Flags {
+			names = append(names, f.Names()...)
+		}
+		return names
+	}
+	joined := strings.ReplaceAll(string(text), "\\\n", " ")
+	lines := 0
+	for line := range strings.Lines(joined) {
+		line, _, _ = strings.Cut(line, " #")
+		words := strings.Fields(line)
+		if !strings.HasPrefix(line, "    ") || len(words) == 0 || words[0] != "locksmith-server" {
+			continue
+		}
+		lines++
+		c := root
+		if len(words) > 1 && !strings.HasPrefix(words[1], "-") {
+			if c = root.Command(words[1]); c == nil {
+				t.Errorf("%s: no such command", line)
+				continue
+			}
+		}
+		for _, w := range words[1:] {
+			if name, ok := strings.CutPrefix(w, "-"); ok && !slices.Contains(options(c), name) {
+				t.Errorf("%s: there is no -%s", line, name)
+			}
+		}
+	}
+	if lines < 8 {
+		t.Errorf("%d command lines", lines)
+	}
+	for _, m := range regexp.MustCompile(`LOCKSMITH_SERVER_([A-Z_]+)`).FindAllStringSubmatch(joined, -1) {
+		if name := strings.ToLower(strings.ReplaceAll(m[1], "_", "-")); !slices.Contains(options(root), name) {
+			t.Errorf("there is no option -%s for %s", name, m[0])
+		}
 	}
 }
