@@ -124,7 +124,7 @@ func (c *Client) event(name string, data []byte, changed func(locksmith.GroupSta
 // for each line.
 func readEvents(r io.Reader, maxLength int, heard func(), event func(name string, data []byte) error) error {
 	lines := bufio.NewScanner(r)
-	lines.Buffer(make([]byte, 0, 4<<10), maxLength)
+	lines.Buffer(make([]byte, 0, min(4<<10, maxLength)), maxLength)
 	var name string
 	var data []string
 	for lines.Scan() {
