@@ -95,9 +95,11 @@ func (d *dashboard) group(r *http.Request, who access.Caller) (page, error) {
 	if !paused {
 		v.Pause = pauseLink(who, locksmith.PauseScope{Group: g}, nil)
 	}
-	withoutPauses := s
-	withoutPauses.Pauses = nil
-	v.Troubles = tidy(troubles(withoutPauses, who, now))
+	for _, t := range tidy(troubles(s, who, now)) {
+		if t.Mark != markPaused { // the banners say it
+			v.Troubles = append(v.Troubles, t)
+		}
+	}
 	if v.Rollout, err = d.rollout(ctx, s); err != nil {
 		return page{}, err
 	}

@@ -51,6 +51,7 @@ func TestPagesSayWhatIsGoingOn(t *testing.T) {
 		a.contains(t, texts...)
 		checkHTML(t, path, a)
 	}
+	v.get("/group?name=db").lacks(t, "leaves a slot untaken") // as it is paused
 	for path, status := range map[string]int{"/nothing": 404, "/group?name=nothing": 404, "/group?name=..": 400, "/machine?id=nobody": 404, "/machine?id=": 400,
 		"/act/unlock?group=web&machine=nobody": 409, "/act/resume?group=web": 409, "/act/nothing": 404, "/assets/style.css": 404} {
 		a := v.get(path)

@@ -131,7 +131,7 @@ var tags = regexp.MustCompile(`(?s)<(script|style)[^>]*>.*?</(script|style)>|<[^
 
 // text is what an answer says, in one line.
 func (a answer) text() string {
-	return strings.Join(strings.Fields(tags.ReplaceAllString(a.body, " ")), " ")
+	return strings.Join(strings.Fields(html.UnescapeString(tags.ReplaceAllString(a.body, " "))), " ")
 }
 
 func (v *visitor) do(req *http.Request) answer {

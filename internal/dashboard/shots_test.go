@@ -51,5 +51,17 @@ func TestScreenshots(t *testing.T) {
 		"unlock": address("/act/unlock", "group", "web", "machine", down), "pause": "/act/pause?group=web", "resume": "/act/resume?group=db",
 		"set-max": "/act/set-max?group=web&max=7", "new-group": "/act/set-max?new=1", "nothing": "/group?name=nothing"}
 	shoot()
+	for name, of := range map[string]struct {
+		path          string
+		width, height int64
+		dark          bool
+	}{"dashboard": {"/", 1280, 1340, false}, "dashboard-phone": {"/group?name=web", 390, 1100, true}} { // for docs/images
+		b.run(size(of.width, of.height, of.dark))
+		b.open(of.path)
+		b.live()
+		if err := os.WriteFile(filepath.Join(dir, name+".png"), ask(b, chromedp.CaptureScreenshot()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	b.forgive("404 (Not Found)")
 }

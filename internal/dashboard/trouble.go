@@ -22,6 +22,9 @@ type trouble struct {
 	Do    *link
 }
 
+// markPaused is the Mark of a pause.
+const markPaused = "Paused"
+
 // holdUp is how long the first in line may leave a free slot untaken before somebody
 // should look: it needs a few round trips.
 const holdUp = 2 * time.Minute
@@ -85,7 +88,7 @@ func holderTrouble(s locksmith.GroupStatus, h locksmith.HolderStatus, who access
 }
 
 func pauseTrouble(s locksmith.GroupStatus, p locksmith.Pause, who access.Caller, now time.Time) trouble {
-	t := trouble{Key: "pause " + p.Scope.String(), Tone: toneWarn, Mark: "Paused", Title: sentence(p.Scope.String()) + " paused",
+	t := trouble{Key: "pause " + p.Scope.String(), Tone: toneWarn, Mark: markPaused, Title: sentence(p.Scope.String()) + " paused",
 		URL: groupURL(s.Group), Since: p.At, Do: resumeLink(who, p.Scope, nil)}
 	t.Text = pauseText(p, now)
 	if !p.Scope.All && len(s.Queue) > 0 {
