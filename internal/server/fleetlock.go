@@ -79,7 +79,7 @@ func (f *fleetLock) PreReboot(ctx context.Context, req fleetlock.Request) error 
 
 // SteadyState implements fleetlock.Backend.
 func (f *fleetLock) SteadyState(ctx context.Context, req fleetlock.Request) error {
-	result := locksmith.Result{Actor: actor(callerOf(ctx)), Outcome: "steady, it said over FleetLock"}
+	result := locksmith.Result{Actor: actor(callerOf(ctx)), Outcome: "reported steady over FleetLock"}
 	return f.explain(req, f.cfg.Slots.Release(ctx, f.group(req), req.ID, result))
 }
 
