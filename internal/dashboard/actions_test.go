@@ -1,7 +1,9 @@
 package dashboard
 
 import (
+	"context"
 	"encoding/base64"
+	"fmt"
 	"html"
 	"net/http"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/etcd"
 )
 
 func TestActionsAreConfirmedAndDone(t *testing.T) {
@@ -145,6 +148,32 @@ func TestWhatHasChangedIsAskedAgain(t *testing.T) {
 	v.post("/act/unlock", "group", "web", "machine", "m1").is(t, http.StatusConflict) // nobody was asked
 	_, done := v.confirm(unlockURL("web", "m1"))
 	done.is(t, http.StatusSeeOther)
+}
+
+// TestWhoActsIsShownWhatIsNew has nothing but the action itself to tell of changes.
+func TestWhoActsIsShownWhatIsNew(t *testing.T) {
+	r := newRigOn(t, true, func(_ *etcd.Store, ctx context.Context, _ func()) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	})
+	r.setMax(t, "web", 1)
+	v := r.visit(t, "")
+	for n := 2; n < 10; n++ {
+		asked, done := v.confirm(fmt.Sprintf("/act/set-max?group=web&max=%d&back=%%2Fgroup%%3Fname%%3Dweb", n))
+		asked.contains(t, fmt.Sprintf("from %d to %d", n-1, n))
+		done.is(t, http.StatusSeeOther)
+		v.get("/group?name=web").contains(t, fmt.Sprintf("0 of %d slots taken", n))
+	}
+	// What is decided on is not what was shown to somebody a moment ago.
+	asked := v.get("/act/set-max?group=web&max=20")
+	r.setMax(t, "web", 15)
+	var fields []string
+	for _, m := range inputs.FindAllStringSubmatch(asked.body, -1) {
+		fields = append(fields, m[1], html.UnescapeString(m[2]))
+	}
+	again := v.post("/act/set-max", fields...)
+	again.is(t, http.StatusConflict)
+	again.contains(t, "from 15 to 20")
 }
 
 func TestAViewerCannotAct(t *testing.T) {

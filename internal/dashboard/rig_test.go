@@ -56,6 +56,12 @@ type countingStore struct {
 
 func newRig(t testing.TB, open bool) *rig {
 	t.Helper()
+	return newRigOn(t, open, (*etcd.Store).Follow)
+}
+
+// newRigOn is a rig that is told of changes by follow.
+func newRigOn(t testing.TB, open bool, follow func(*etcd.Store, context.Context, func()) error) *rig {
+	t.Helper()
 	srv := etcdtest.Start(t, etcdtest.Embedded)
 	store, err := etcd.Dial(etcd.Config{Endpoints: []string{srv.Endpoint}, PresenceSettle: time.Millisecond, PresenceEvery: time.Millisecond})
 	if err != nil {
@@ -63,7 +69,7 @@ func newRig(t testing.TB, open bool) *rig {
 	}
 	t.Cleanup(func() { store.Close() })
 	r := &rig{etcd: srv, store: store, reads: &countingStore{Store: store}}
-	feed := admin.NewFeed(store.Follow)
+	feed := admin.NewFeed(func(ctx context.Context, changed func()) error { return follow(store, ctx, changed) })
 	ctx, stop := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- feed.Run(ctx) }()
