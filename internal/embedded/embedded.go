@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
@@ -60,9 +61,9 @@ const longestSocket = 107
 
 // Server is a running etcd of one member.
 type Server struct {
+	cfg  Config
 	etcd *embed.Etcd
 	dir  *lock
-	tls  bool
 
 	closing atomic.Bool
 	mu      sync.Mutex
@@ -106,7 +107,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: held, tls: cfg.TLS.CertFile != ""}
+	s := &Server{cfg: cfg, dir: held}
 	if err := s.start(ctx, cfg); err != nil {
 		held.release()
 		return nil, err
@@ -128,12 +129,10 @@ func (s *Server) start(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("embedded etcd in %s at %s: %w", cfg.Dir, cfg.Listen, err)
 	}
-	for _, socket := range []string{cfg.Socket, peerSocket(cfg.Dir)} {
-		if socket != "" {
-			if err := os.Chmod(socket, 0o600); err != nil {
-				e.Close()
-				return fmt.Errorf("embedded etcd: %w", err)
-			}
+	for _, socket := range cfg.sockets() {
+		if err := os.Chmod(socket, 0o600); err != nil {
+			e.Close()
+			return fmt.Errorf("embedded etcd: %w", err)
 		}
 	}
 	select {
@@ -153,7 +152,7 @@ func (s *Server) start(ctx context.Context, cfg Config) error {
 func etcdConfig(cfg Config, log *zap.Logger) (*embed.Config, error) {
 	c := embed.NewConfig()
 	c.Dir, c.Name = cfg.Dir, memberName
-	for _, socket := range []string{cfg.Socket, peerSocket(cfg.Dir)} {
+	for _, socket := range cfg.sockets() {
 		if len(socket) > longestSocket {
 			return nil, fmt.Errorf("embedded etcd: the path %s of its socket is too long: at most %d bytes are allowed", socket, longestSocket)
 		}
@@ -173,6 +172,11 @@ func etcdConfig(cfg Config, log *zap.Logger) (*embed.Config, error) {
 	if cfg.Socket != "" {
 		c.ListenClientUrls = append(c.ListenClientUrls, url.URL{Scheme: "unix", Path: cfg.Socket})
 	}
+	// Once HTTP has an address of its own, the others speak gRPC alone. Where both are
+	// at one address, a connection that never says anything keeps the server from
+	// closing for ever.
+	c.ListenClientHttpUrls = []url.URL{{Scheme: "unix", Path: httpSocket(cfg.Dir)}}
+	c.GRPCAdditionalServerOptions = []grpc.ServerOption{grpc.ConnectionTimeout(handshakeLimit)}
 	// There are no peers, and nobody else on the machine may speak as one. The
 	// library takes the path from the host.
 	c.ListenPeerUrls = []url.URL{{Scheme: "unix", Host: peerSocket(cfg.Dir)}}
@@ -197,24 +201,32 @@ var memberURL = url.URL{Scheme: "http", Host: "localhost:2380"}
 
 const memberName = "default"
 
+// handshakeLimit bounds how long a new connection may take to say what it is, and so
+// how long one that never does can hold up the end.
+const handshakeLimit = 2500 * time.Millisecond
+
 func peerSocket(dir string) string { return filepath.Join(dir, "peer.sock") }
+func httpSocket(dir string) string { return filepath.Join(dir, "http.sock") }
+
+// sockets are all sockets of a server.
+func (c Config) sockets() []string {
+	list := []string{peerSocket(c.Dir), httpSocket(c.Dir)}
+	if c.Socket != "" {
+		list = append(list, c.Socket)
+	}
+	return list
+}
 
 // Endpoint is the URL for clients: where it listens for them, or else its socket.
 func (s *Server) Endpoint() string {
-	endpoint := ""
-	for _, l := range s.etcd.Clients {
-		switch {
-		case l.Addr().Network() == "unix":
-			if endpoint == "" {
-				endpoint = SocketEndpoint(l.Addr().String())
-			}
-		case s.tls:
-			endpoint = "https://" + l.Addr().String()
-		default:
-			endpoint = "http://" + l.Addr().String()
-		}
+	scheme := "http://"
+	if s.cfg.TLS.CertFile != "" {
+		scheme = "https://"
 	}
-	return endpoint
+	if a := s.Address(); a != nil {
+		return scheme + a.String()
+	}
+	return SocketEndpoint(s.cfg.Socket)
 }
 
 // SocketEndpoint is the URL of a server's socket.
