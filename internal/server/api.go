@@ -104,7 +104,7 @@ func (s *server) doRead(r *http.Request, res resource, who access.Caller) (any, 
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := patience(r.Context())
+	ctx, cancel := patience(r.Context(), s.limit)
 	defer cancel()
 	return res.read(ctx, query{r, who, values})
 }
@@ -117,7 +117,7 @@ func (s *server) doAct(w http.ResponseWriter, r *http.Request, res resource, who
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := patience(r.Context())
+	ctx, cancel := patience(r.Context(), s.limit)
 	defer cancel()
 	return res.act(ctx, who, body)
 }
@@ -127,8 +127,8 @@ var errStopping = errors.New("the server stops")
 
 // patience is the context of a short request: it ends when its client goes away, but not
 // when the server stops, which waits for it.
-func patience(ctx context.Context) (context.Context, context.CancelFunc) {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
+func patience(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	stop := context.AfterFunc(ctx, func() {
 		if !errors.Is(context.Cause(ctx), errStopping) {
 			cancel()

@@ -86,12 +86,10 @@ type eventWriter struct {
 }
 
 func newEventWriter(w http.ResponseWriter, limit time.Duration) *eventWriter {
-	e := &eventWriter{w, http.NewResponseController(w), limit}
-	// The server's own limits are for requests that end.
-	_ = e.control.SetReadDeadline(time.Time{})
-	return e
+	return &eventWriter{w, http.NewResponseController(w), limit}
 }
 
+// write has a limit of its own: the server's is for answers that end.
 func (e *eventWriter) write(text []byte) error {
 	_ = e.control.SetWriteDeadline(time.Now().Add(e.limit))
 	if _, err := e.w.Write(text); err != nil {

@@ -17,9 +17,10 @@ type eventTimes struct {
 	alive  time.Duration // between two signs of life; then the store is looked at, too
 	retry  time.Duration // after the store could not be read
 	writes time.Duration // until a client that does not read is given up
+	look   time.Duration // that a look at the store takes, at most
 }
 
-var defaultEventTimes = eventTimes{gap: 250 * time.Millisecond, alive: 15 * time.Second, retry: time.Second, writes: 10 * time.Second}
+var defaultEventTimes = eventTimes{gap: 250 * time.Millisecond, alive: 15 * time.Second, retry: time.Second, writes: 10 * time.Second, look: storeLimit}
 
 // hub reads the status of each group that somebody looks at, after each change, once for
 // all who look.
@@ -121,7 +122,7 @@ func (h *hub) run(ctx context.Context, g locksmith.Group, st *stream) {
 }
 
 func (h *hub) look(ctx context.Context, g locksmith.Group) (locksmith.GroupStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	ctx, cancel := context.WithTimeout(ctx, h.times.look)
 	defer cancel()
 	return h.read(ctx, g)
 }

@@ -107,7 +107,7 @@ func newSite(t *testing.T, srv *etcdtest.Server, change ...func(*Config)) *site 
 	st := &site{t: t, etcd: srv, log: &lockedBuffer{}, group: locksmith.Group(fmt.Sprintf("g%d", n)), other: locksmith.Group(fmt.Sprintf("other%d", n))}
 	log := slog.New(slog.NewTextHandler(st.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if st.store, err = etcd.Dial(etcd.Config{Endpoints: []string{srv.Endpoint}}); err != nil {
+	if st.store, err = etcd.Dial(etcd.Config{Endpoints: []string{srv.Endpoint}, Timeout: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	mine := []locksmith.Group{st.group}
@@ -124,6 +124,9 @@ func newSite(t *testing.T, srv *etcdtest.Server, change ...func(*Config)) *site 
 	}
 	if st.server, err = newServer(cfg); err != nil {
 		t.Fatal(err)
+	}
+	if common, _ := shared(); started.Load() && srv == common { // a busy machine is no fault
+		st.server.limit, st.server.events.times.look = time.Minute, time.Minute
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	fed := make(chan error, 1)

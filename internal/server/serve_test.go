@@ -158,12 +158,14 @@ func TestTooManyConnections(t *testing.T) {
 func TestStop(t *testing.T) {
 	st := newSite(t, nil, func(c *Config) {
 		c.Dashboard = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			ctx, cancel := patience(r.Context())
+			ctx, cancel := patience(r.Context(), time.Minute)
 			defer cancel()
 			c.Log.Info("inside")
 			<-r.Context().Done()
-			if ctx.Err() != nil {
+			select {
+			case <-ctx.Done():
 				t.Error("a short request ends with the server")
+			case <-time.After(100 * time.Millisecond):
 			}
 			fmt.Fprint(w, "done")
 		})
@@ -221,7 +223,7 @@ func TestStopDoesNotWaitForever(t *testing.T) {
 func TestTLSAndStreams(t *testing.T) {
 	st := newSite(t, nil)
 	short := limits{header: time.Second, read: 300 * time.Millisecond, write: 300 * time.Millisecond, idle: time.Minute, stop: time.Second}
-	st.server.events.times.alive = 100 * time.Millisecond
+	st.server.events.times.alive, st.server.events.times.writes = 100*time.Millisecond, 80*time.Millisecond
 	pair := httptest.NewTLSServer(nil)
 	pair.Close()
 	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {

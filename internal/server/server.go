@@ -80,6 +80,7 @@ type server struct {
 	events    *hub
 	ready     readiness
 	wide      chan struct{} // a place for each request that reads more than one group
+	limit     time.Duration // of what a request asks of the store
 	now       func() time.Time
 }
 
@@ -105,7 +106,7 @@ func newServer(cfg Config) (*server, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(string, int, time.Duration) {}
 	}
-	s := &server{cfg: cfg, log: cfg.Log, origins: http.NewCrossOriginProtection(), wide: make(chan struct{}, maxWide), now: time.Now}
+	s := &server{cfg: cfg, log: cfg.Log, origins: http.NewCrossOriginProtection(), wide: make(chan struct{}, maxWide), limit: storeLimit, now: time.Now}
 	s.events = newHub(cfg.MaxEvents, cfg.Store.Status, cfg.Feed.Subscribe, s.explain)
 	s.ready = readiness{check: cfg.Ready, log: cfg.Log, now: time.Now}
 	s.resources = s.api()
