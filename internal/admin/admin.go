@@ -96,7 +96,11 @@ func (a *Admin) Unlock(ctx context.Context, who access.Caller, group locksmith.G
 	if err := locksmith.CheckMachineID(machine); err != nil {
 		return &Invalid{err.Error()}
 	}
-	err = a.store.Unlock(ctx, group, machine, locksmith.Result{Actor: who.Actor(), Outcome: reason})
+	outcome := locksmith.OutcomeUnlocked
+	if reason != "" {
+		outcome += ": " + reason
+	}
+	err = a.store.Unlock(ctx, group, machine, locksmith.Result{Actor: who.Actor(), Outcome: outcome})
 	return a.did(err, who, "unlock", "group", group, "machine", machine)
 }
 

@@ -98,9 +98,9 @@ func TestRoles(t *testing.T) {
 		"unlock": {func(a *Admin, who access.Caller) error {
 			return a.Unlock(context.Background(), who, "web", "m1", "gone")
 		}, true,
-			[]access.Caller{everyone, operator, web, admin, webAdmin}, `unlock "web" m1 by WHO, gone`},
+			[]access.Caller{everyone, operator, web, admin, webAdmin}, `unlock "web" m1 by WHO, unlocked: gone`},
 		"unlock elsewhere": {func(a *Admin, who access.Caller) error { return a.Unlock(context.Background(), who, "", "m1", "") }, true,
-			[]access.Caller{everyone, operator, admin}, `unlock "default group" m1 by WHO, `},
+			[]access.Caller{everyone, operator, admin}, `unlock "default group" m1 by WHO, unlocked`},
 		"lock": {func(a *Admin, who access.Caller) error {
 			return a.Lock(context.Background(), who, "web", "m1", "tests")
 		}, true,

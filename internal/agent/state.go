@@ -156,10 +156,10 @@ type (
 
 // The outcomes of a cycle that went well, and of a dry run that did.
 const (
-	rebooted = "rebooted"
+	rebooted = locksmith.OutcomeRebooted
 	ranDry   = aborted + dryRun
 
-	aborted  = "aborted: " // and why
+	aborted  = locksmith.OutcomeAborted + ": " // and why
 	dryRun   = "dry run"
 	dryWaits = locksmith.RanDry
 )

@@ -118,7 +118,7 @@ func (c *call) undo(ctx context.Context, store Store, slots locksmith.Slots, req
 	case errors.Is(cause, ErrMayReboot):
 		return fmt.Errorf("%w; the slot stays held; if the machine stays up, give it back with: %s", cause, c.unlockCommands(req))
 	}
-	result := locksmith.Result{Actor: req.Actor, Outcome: "reboot failed: " + oneLine(cause.Error())}
+	result := locksmith.Result{Actor: req.Actor, Outcome: locksmith.OutcomeRebootFailed + ": " + oneLine(cause.Error())}
 	if err := store.Release(ctx, slots, result); err != nil {
 		return fmt.Errorf("%w; the slot could not be given back either: %w; give it back with: %s", cause, err, c.unlockCommands(req))
 	}

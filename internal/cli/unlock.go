@@ -38,7 +38,7 @@ func runUnlock(ctx context.Context, c *call) error {
 		return err
 	}
 	defer store.Close()
-	result := locksmith.Result{Actor: c.deps.actor(), Outcome: "unlocked"}
+	result := locksmith.Result{Actor: c.deps.actor(), Outcome: locksmith.OutcomeUnlocked}
 	if reason := oneLine(c.cmd.String("reason")); reason != "" {
 		result.Outcome += ": " + reason
 	}

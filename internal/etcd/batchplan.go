@@ -140,7 +140,7 @@ func (p *plan) giveBack() {
 				"group", d.group, "machine", machine)
 			d.settle(machine)
 		case !p.full():
-			p.remove(machine, h, locksmith.Result{Outcome: "client went away"})
+			p.remove(machine, h, locksmith.Result{Outcome: locksmith.OutcomeClientGone})
 			p.returned = append(p.returned, machine)
 		}
 	}

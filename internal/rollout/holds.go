@@ -169,24 +169,15 @@ func within(from, t, to time.Time) time.Time {
 	return t
 }
 
-// How the history tells what a hold was for: the outcomes of the agent and of
-// locksmithctl, and what locksmith-server writes for machines that speak FleetLock.
-const (
-	rebooted     = "rebooted"
-	aborted      = "aborted"
-	rebootFailed = "reboot failed"
-	clientGone   = "client went away"
-	overProtocol = "fleetlock"
-
-	byProgram = "locksmithctl ("
-)
+// byProgram begins the actor of who works with locksmithctl.
+const byProgram = "locksmithctl ("
 
 // reboots says whether the slot was held for a reboot.
 func (h hold) reboots() bool {
 	if h.holder != nil && h.holder.Recorded {
 		return locksmith.Request{By: h.holder.By}.Reboots()
 	}
-	if h.unlocked != nil && (h.gaveUp() || h.unlocked.Outcome == rebooted) {
+	if h.unlocked != nil && (h.gaveUp() || h.unlocked.Outcome == locksmith.OutcomeRebooted) {
 		return true
 	}
 	if h.locked == nil {
@@ -198,16 +189,18 @@ func (h hold) reboots() bool {
 // gaveUp says whether a reboot was given up before it took place.
 func (h hold) gaveUp() bool {
 	o := h.unlocked.Outcome
-	return strings.HasPrefix(o, aborted) || strings.HasPrefix(o, rebootFailed) || o == clientGone
+	return strings.HasPrefix(o, locksmith.OutcomeAborted) || strings.HasPrefix(o, locksmith.OutcomeRebootFailed) || o == locksmith.OutcomeClientGone
 }
 
 // ended is how a hold ended that has been given back.
 func (h hold) ended() State {
 	switch {
-	case h.unlocked.Outcome == rebooted:
+	case h.unlocked.Outcome == locksmith.OutcomeRebooted, h.unlocked.Outcome == locksmith.OutcomeSteady:
 		return Rebooted
 	case h.gaveUp():
 		return Aborted
+	case strings.HasPrefix(h.unlocked.Outcome, locksmith.OutcomeUnlocked):
+		return Unlocked
 	case h.overFleetLock() && h.sameActor():
 		return Rebooted
 	case byPerson(h.unlocked.Actor):
@@ -219,7 +212,7 @@ func (h hold) ended() State {
 // overFleetLock says whether a machine that speaks FleetLock took or gave back the slot.
 func (h hold) overFleetLock() bool {
 	for _, e := range []*locksmith.HistoryEntry{h.locked, h.unlocked} {
-		if e != nil && (strings.Contains(strings.ToLower(e.Outcome), overProtocol) || strings.HasPrefix(e.Actor, overProtocol)) {
+		if e != nil && (e.Outcome == locksmith.ReasonFleetLock || e.Outcome == locksmith.OutcomeSteady || strings.HasPrefix(e.Actor, locksmith.ByFleetLock+"@")) {
 			return true
 		}
 	}
@@ -234,7 +227,7 @@ func (h hold) sameActor() bool {
 	}
 	took, _, _ := strings.Cut(h.locked.Actor, "@")
 	gave, _, _ := strings.Cut(h.unlocked.Actor, "@")
-	return took == gave || strings.Contains(strings.ToLower(h.unlocked.Outcome), overProtocol)
+	return took == gave || h.unlocked.Outcome == locksmith.OutcomeSteady
 }
 
 func agents(actor string) bool { return actor == locksmith.ByAgent || actor == locksmith.ByReboot }
@@ -242,5 +235,5 @@ func agents(actor string) bool { return actor == locksmith.ByAgent || actor == l
 // byPerson says whether an actor is an administrator: "locksmithctl (alice@jump-1)"
 // with etcd, "alice@10.0.0.7" through locksmith-server.
 func byPerson(actor string) bool {
-	return strings.HasPrefix(actor, byProgram) || strings.Contains(actor, "@") && !strings.HasPrefix(actor, overProtocol)
+	return strings.HasPrefix(actor, byProgram) || strings.Contains(actor, "@") && !strings.HasPrefix(actor, locksmith.ByFleetLock+"@")
 }

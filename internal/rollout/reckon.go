@@ -94,7 +94,7 @@ func remaining(f Fleet, now time.Time) rest {
 func finished(f Fleet) map[string]time.Time {
 	at := make(map[string]time.Time)
 	for _, e := range f.History {
-		if e.Action == locksmith.ActionUnlock && e.Outcome == rebooted && e.Time.After(at[e.Machine]) {
+		if e.Action == locksmith.ActionUnlock && e.Outcome == locksmith.OutcomeRebooted && e.Time.After(at[e.Machine]) {
 			at[e.Machine] = e.Time
 		}
 	}

@@ -118,8 +118,8 @@ func TestReckon(t *testing.T) {
 			Running: true, Start: at(5), Done: 1, Remaining: 1, Total: 2, Pace: minutes(1), Ends: at(7),
 			Reckoning: "1 of 2 machines rebooted in 1 min, one every 1 min; the one left takes about 1 min at this pace. So few tell the pace only roughly."}},
 		{"machines that speak FleetLock", tell(2).
-			lock(0, "f1", "fleetlock@10.0.0.1", "asked over FleetLock").unlock(6, "f1", "fleetlock@10.0.0.1", "steady, it said over FleetLock", 6, 0).
-			lock(0, "f2", "m2@10.0.0.2", "asked over FleetLock").unlock(8, "f2", "m2@10.0.0.9", "steady, it said over FleetLock", 8, 0).
+			lock(0, "f1", "fleetlock@10.0.0.1", "asked over FleetLock").unlock(6, "f1", "fleetlock@10.0.0.1", locksmith.OutcomeSteady, 6, 0).
+			lock(0, "f2", "m2@10.0.0.2", "asked over FleetLock").unlock(8, "f2", "m2@10.0.0.9", locksmith.OutcomeSteady, 8, 0).
 			lock(8, "f3", "m3@10.0.0.3", "asked over FleetLock").change("f3", func(h *locksmith.HolderStatus) { h.By, h.Present = locksmith.ByFleetLock, false }).
 			lock(8, "f4", "m4@10.0.0.4", "asked over FleetLock").unlock(8, "f4", "m4@10.0.0.4", "client went away", 0, 0), 8, rollout.Progress{
 			Running: true, Start: at(0), Done: 2, Remaining: 1, Total: 3, Pace: minutes(4), Ends: at(15),

@@ -357,7 +357,7 @@ func fleet(t *rapid.T) rollout.Fleet {
 		f.History = append(f.History, locksmith.HistoryEntry{
 			Time: time.Unix(seconds.Draw(t, "time"), 0), Actor: actor.Draw(t, "actor"), Revision: int64(30 - i),
 			Action:  rapid.SampledFrom([]locksmith.Action{locksmith.ActionLock, locksmith.ActionUnlock, locksmith.ActionUnlock, locksmith.ActionPause, locksmith.ActionResume}).Draw(t, "action"),
-			Machine: machine.Draw(t, "machine"), Outcome: rapid.SampledFrom([]string{"rebooted", "rebooted", "aborted: x", "unlocked", "", "steady, it said over FleetLock"}).Draw(t, "outcome"),
+			Machine: machine.Draw(t, "machine"), Outcome: rapid.SampledFrom([]string{"rebooted", "rebooted", "aborted: x", "unlocked", "", locksmith.OutcomeSteady}).Draw(t, "outcome"),
 			Held: time.Duration(duration.Draw(t, "held")), Down: time.Duration(duration.Draw(t, "down")),
 		})
 		if e := &f.History[i]; e.Action == locksmith.ActionPause || e.Action == locksmith.ActionResume {

@@ -76,9 +76,9 @@ func TestBars(t *testing.T) {
 			holds("b", locksmith.Holder{}), 9, []line{
 			{"a", 1, -1, -1, -1, rollout.Held, "acquired", "old"}, {"b", 9, -1, -1, -1, rollout.Held, "acquired", ""}}},
 		{"the ring lost the beginning", tell(1).unlock(5, "m", agent, "rebooted", 3, 1).unlock(6, "n", agent, "aborted: x", 1, 0).
-			unlock(7, "o", alice, "unlocked", 1, 0).unlock(8, "p", "x@10.0.0.1", "steady, it said over FleetLock", 1, 0), 9, []line{
+			unlock(7, "o", alice, "unlocked", 1, 0).unlock(8, "p", "x@10.0.0.1", locksmith.OutcomeSteady, 1, 0), 9, []line{
 			{"m", 2, 5, 4, 5, rollout.Rebooted, "rebooted", ""}, {"n", 5, 6, -1, -1, rollout.Aborted, "aborted: x", ""},
-			{"p", 7, 8, -1, -1, rollout.Rebooted, "steady, it said over FleetLock", ""}}},
+			{"p", 7, 8, -1, -1, rollout.Rebooted, locksmith.OutcomeSteady, ""}}},
 		{"the end is lost", tell(2).lock(0, "m", agent, "").reboots(2, 3, "n").lost("m").lock(4, "m", agent, "").lost("m"), 9, []line{
 			{"m", 0, 4, -1, -1, rollout.Unknown, "", agent}, {"n", 2, 3, 2, 3, rollout.Rebooted, "rebooted", agent},
 			{"m", 4, 4, -1, -1, rollout.Unknown, "", agent}}},

@@ -176,7 +176,7 @@ func TestActions(t *testing.T) {
 	}
 	want := []string{
 		"refuse|m2|vera@127.0.0.1|vera may not unlock in group " + g + ": that takes the role operator, not viewer",
-		"unlock|m1|olga@127.0.0.1|disk replaced",
+		"unlock|m1|olga@127.0.0.1|unlocked: disk replaced",
 		"resume||olga@127.0.0.1|moving racks",
 		"pause||olga@127.0.0.1|moving racks",
 		"lock|m2|olga@127.0.0.1|",

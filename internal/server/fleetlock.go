@@ -72,14 +72,14 @@ func (f *fleetLock) PreReboot(ctx context.Context, req fleetlock.Request) error 
 		By:        locksmith.ByFleetLock,
 		Actor:     actor(who),
 		Address:   who.From,
-		Reason:    "asked over FleetLock",
+		Reason:    locksmith.ReasonFleetLock,
 		Priority:  locksmith.DefaultPriority,
 	}, f.cfg.Wait))
 }
 
 // SteadyState implements fleetlock.Backend.
 func (f *fleetLock) SteadyState(ctx context.Context, req fleetlock.Request) error {
-	result := locksmith.Result{Actor: actor(callerOf(ctx)), Outcome: "reported steady over FleetLock"}
+	result := locksmith.Result{Actor: actor(callerOf(ctx)), Outcome: locksmith.OutcomeSteady}
 	return f.explain(req, f.cfg.Slots.Release(ctx, f.group(req), req.ID, result))
 }
 
