@@ -27,11 +27,13 @@ func newFLRequest(call, id, group string) flRequest {
 		strconv.Itoa(len(body)) + "\r\n\r\n" + body)
 }
 
-// flClient is one connection. It does no more than HTTP needs: it shares the machine
-// with the server that is measured.
+// flClient has one connection at a time. It does no more than HTTP needs: it shares the
+// machine with the server that is measured.
 type flClient struct {
-	conn net.Conn
-	in   *bufio.Reader
+	address string
+	conn    net.Conn
+	in      *bufio.Reader
+	closed  bool // by the server, after the last answer
 }
 
 func (s *fleetServer) connect(ctx context.Context) (*flClient, error) {
@@ -39,11 +41,20 @@ func (s *fleetServer) connect(ctx context.Context) (*flClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &flClient{conn, bufio.NewReaderSize(conn, 1024)}, nil
+	return &flClient{address: s.listen, conn: conn, in: bufio.NewReaderSize(conn, 1024)}, nil
 }
 
 // want sends a request and reads an answer of that status.
 func (c *flClient) want(r flRequest, status int) error {
+	if c.closed {
+		c.conn.Close()
+		conn, err := net.Dial("tcp", c.address)
+		if err != nil {
+			return err
+		}
+		c.conn, c.closed = conn, false
+		c.in.Reset(conn)
+	}
 	if _, err := c.conn.Write(r); err != nil {
 		return err
 	}
@@ -68,10 +79,14 @@ func (c *flClient) answer(want int) error {
 		if len(line) <= 2 {
 			break
 		}
-		if name, value, _ := strings.Cut(string(line), ":"); strings.EqualFold(name, "Content-Length") {
-			if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
+		name, value, _ := strings.Cut(string(line), ":")
+		switch value = strings.TrimSpace(value); {
+		case strings.EqualFold(name, "Content-Length"):
+			if length, err = strconv.Atoi(value); err != nil {
 				return err
 			}
+		case strings.EqualFold(name, "Connection"):
+			c.closed = value == "close"
 		}
 	}
 	if length < 0 {
@@ -179,7 +194,6 @@ func (s *fleetServer) handoffs(ctx context.Context, n int, memory func(kib float
 			return nil, holder.err
 		}
 		released := time.Now()
-		// Not over the connection of its grant, which the server closes after that.
 		if err := s.clients[0].want(newFLRequest("steady-state", machineName(holder.machine), group), http.StatusOK); err != nil {
 			return nil, err
 		}
