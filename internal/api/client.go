@@ -288,9 +288,11 @@ func (c *Client) Forget(ctx context.Context, id string) error {
 	return err
 }
 
-// Unlock takes a machine's slot away. Of result only the outcome is sent.
+// Unlock takes a machine's slot away. Of result only the outcome is sent, without what
+// the server puts before it.
 func (c *Client) Unlock(ctx context.Context, group locksmith.Group, machine string, result locksmith.Result) error {
-	_, err := c.post(ctx, PathUnlock, SlotRequest{Group: string(group), MachineID: machine, Reason: result.Outcome})
+	reason := strings.TrimPrefix(strings.TrimPrefix(result.Outcome, locksmith.OutcomeUnlocked), ": ")
+	_, err := c.post(ctx, PathUnlock, SlotRequest{Group: string(group), MachineID: machine, Reason: reason})
 	return err
 }
 

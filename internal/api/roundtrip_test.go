@@ -149,11 +149,15 @@ func TestStatusComesBack(t *testing.T) {
 func TestMachineComesBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := drawMachine.Draw(t, "machine")
-		got, err := through(t, MachineFrom(want, now)).MachineStatus()
+		doc := through(t, MachineFrom(want, now))
+		got, err := doc.MachineStatus()
 		if err != nil {
 			t.Fatal(err)
 		}
 		wantPhase, wantSince := want.Where()
+		if doc.Phase != string(wantPhase) || int64(doc.PhaseSince) != wantSince {
+			t.Fatalf("the document says %s since %d, want %s since %d", doc.Phase, doc.PhaseSince, wantPhase, wantSince)
+		}
 		phase, since := got.Where()
 		if phase != wantPhase || since != wantSince || got.Name() != want.Name() || got.Stale(now) != want.Stale(now) {
 			t.Fatalf("%s since %d, %s, stale %v; want %s since %d, %s, stale %v", phase, since, got.Name(), got.Stale(now),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -48,6 +49,10 @@ func (c *Client) unanswered(err error) error {
 	var verify *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var timeout net.Error
+	var outer *url.Error
+	if errors.As(err, &outer) { // it repeats the URL
+		err = outer.Err
+	}
 	why := ""
 	switch {
 	case errors.As(err, &dns):
@@ -60,6 +65,8 @@ func (c *Client) unanswered(err error) error {
 		why = "its certificate is not valid: " + verify.Err.Error()
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		why = "it does not speak TLS: use http://"
+	case strings.Contains(err.Error(), "malformed HTTP response"):
+		why = "it is no HTTP server (perhaps an etcd endpoint)"
 	case strings.Contains(err.Error(), "remote error: tls"):
 		why = "it rejected our certificate, or wants one (" + err.Error()[strings.Index(err.Error(), "remote error"):] + ")"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
