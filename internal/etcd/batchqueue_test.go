@@ -331,8 +331,92 @@ func TestBatchGrantToNobody(t *testing.T) {
 		t.Error(err)
 	}
 	checkGroup(t, s, g, 1, 1)
-	if len(d.claims) != 0 {
-		t.Error("a claim is left")
+	if r := must(s.Find(t.Context(), "m", []locksmith.Group{g}))(t).Record; len(d.claims) != 0 || r.Nonce != c.nonce {
+		t.Errorf("%d claims left, and the slot was taken anew: %+v", len(d.claims), r)
+	}
+}
+
+// What was seen of the queue may be over: without its entry nobody is granted, whatever
+// the desk believes. It joins again.
+func TestBatchNoGrantWithoutEntry(t *testing.T) {
+	srv := server(t, etcdtest.Embedded)
+	s, g := dial(t, srv.Endpoint), newGroup(t)
+	setMax(t, s, g, 1)
+	d := newDesk(newBatcher(t, s), g) // without its goroutine
+	d.line = &line{cancel: func() {}, entries: make(map[placeName]*place)}
+	c := &call{group: g, machine: "m", req: new(asks("m", g)), nonce: "n", desk: d, answer: make(chan error, 1), began: time.Now(), wait: long}
+	d.look(nil)
+	d.queue(c)
+	d.join()
+	awaitThat(t, func() bool { d.receive(); return d.joining == 0 }, func() string { return "not joined" })
+	w := d.turns["m"]
+	d.line.add(w.level, "m", w.created)
+	p := d.newPlan(time.Now())
+	p.fromQueue()
+	if len(p.granted) != 1 {
+		t.Fatalf("%d grants planned", len(p.granted))
+	}
+	rawDelete(t, srv, queueKey(g, w.level, "m"))
+	d.commit(p)
+	checkGroup(t, s, g, 0, 1)
+	if w.state != turnNew || w.created != 0 {
+		t.Errorf("the turn still believes in its entry: %+v", w)
+	}
+
+	// Nor is somebody else's entry for the machine taken out.
+	rawPut(t, srv, queueKey(g, w.level, "m"), "{}")
+	for _, state := range []turnState{turnQueued, turnNew} {
+		w.state, w.created = state, 1
+		if d.turns["m"] = w; !d.leaveTogether([]*turn{w}) {
+			t.Fatal("not left")
+		}
+	}
+	if rawGet(t, srv, queueKey(g, w.level, "m")) == "" {
+		t.Error("somebody else's entry is gone")
+	}
+}
+
+// An entry that somebody deletes is made again.
+func TestBatchEntryDeleted(t *testing.T) {
+	srv := server(t, etcdtest.Embedded)
+	s, g := dial(t, srv.Endpoint), newGroup(t)
+	b := newBatcher(t, s)
+	setMax(t, s, g, 1)
+	b.get(t, g, "holder")
+	one := ask(t, b, asks("one", g), long)
+	awaitQueue(t, s, g, 1)
+	two := ask(t, b, asks("two", g), long)
+	awaitQueue(t, s, g, 2)
+	rawDelete(t, srv, queueKey(g, locksmith.DefaultPriority, "one"))
+	awaitStatus(t, s, g, "it to be the last", func(st locksmith.GroupStatus) bool {
+		return len(st.Queue) == 2 && st.Queue[1].MachineID == "one"
+	})
+	b.put(t, g, "holder")
+	two.granted(t)
+	b.put(t, g, "two")
+	one.granted(t)
+}
+
+// What a desk remembers of pauses is compared, also where nothing tells it of changes.
+func TestBatchPauseRemembered(t *testing.T) {
+	srv := server(t, etcdtest.Embedded)
+	s, g := dial(t, srv.Endpoint), newGroup(t)
+	b := newBatcher(t, dial(t, srv.Endpoint))
+	setMax(t, s, g, 1)
+	m := fmt.Sprintf("m%d", serial.Add(1))
+	b.get(t, g, m)
+	for _, scope := range []locksmith.PauseScope{{Machine: m}, ofGroup(g), {Machine: m}} {
+		if err := s.Pause(t.Context(), locksmith.Pause{Scope: scope, Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
+		var paused *locksmith.PausedError
+		if err := b.Acquire(t.Context(), asks(m, g), 0); !errors.As(err, &paused) {
+			t.Errorf("%s is paused: %v", scope, err)
+		}
+		if err := s.Resume(t.Context(), scope, "test"); err != nil {
+			t.Fatal(err)
+		}
+		b.get(t, g, m)
 	}
 }
 

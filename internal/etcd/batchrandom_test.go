@@ -82,6 +82,7 @@ func runClient(t *testing.T, batchers []*Batcher, rnd *rand.Rand, g locksmith.Gr
 		switch {
 		case err == nil:
 			if rnd.IntN(2) == 0 {
+				req.Reason = atOnce // for it may have been unlocked
 				if err := batchers[rnd.IntN(2)].Acquire(t.Context(), req, 0); err != nil && !errors.As(err, &full) && !errors.As(err, &paused) {
 					t.Errorf("%s repeats: %v", machine, err)
 				}
