@@ -14,10 +14,10 @@ const (
 	spare     = 8 << 20
 )
 
-// giveBackMemory looks for such memory until ctx ends. The runtime would keep it until
-// its next collections, which at rest are minutes apart.
-func giveBackMemory(ctx context.Context) error {
-	tick := time.NewTicker(restCheck)
+// giveBackMemory looks every so often for such memory, until ctx ends. The runtime would
+// keep it until its next collections, which at rest are minutes apart.
+func giveBackMemory(ctx context.Context, every time.Duration) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	samples := []metrics.Sample{
 		{Name: "/gc/cycles/total:gc-cycles"},

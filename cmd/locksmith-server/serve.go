@@ -217,7 +217,7 @@ func (d *daemon) run(ctx context.Context) error {
 	})
 	group.Go(func() error { return d.site.run(ctx) })
 	group.Go(func() error { return watchdog(ctx, d.log) })
-	group.Go(func() error { return giveBackMemory(ctx) })
+	group.Go(func() error { return giveBackMemory(ctx, restCheck) })
 	if d.etcd != nil {
 		group.Go(func() error {
 			select {

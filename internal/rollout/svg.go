@@ -99,9 +99,10 @@ type drawing struct {
 	rollout Rollout
 
 	lanes   [][]Bar
-	packed  bool // lanes are not machines
-	left    int  // bars that are not drawn
-	laneTop int  // from a lane's top to its bar
+	domain  string // that all machines' names end with; left out of the labels
+	packed  bool   // lanes are not machines
+	left    int    // bars that are not drawn
+	laneTop int    // from a lane's top to its bar
 	laneH   int
 	from    time.Time
 	to      time.Time
@@ -129,6 +130,11 @@ func (d *drawing) layOut() {
 		}
 		d.lanes[i] = append(d.lanes[i], b)
 	}
+	names := make([]string, len(d.lanes))
+	for i, lane := range d.lanes {
+		names[i] = lane[0].Name()
+	}
+	d.domain = domainOf(names)
 	if d.narrow() {
 		d.laneH, d.laneTop = narrowLane, narrowLane-barHeight-2
 	} else {
@@ -236,7 +242,7 @@ func (d *drawing) lane(i int, bars []Bar) {
 			y, room = top+13, d.opts.Width-2*margin
 		}
 		name := bars[0].Name()
-		d.printf(`<text class="timeline-label" x="%d" y="%d"><title>%s</title>%s</text>`+"\n", x, y, name, short(name, room))
+		d.printf(`<text class="timeline-label" x="%d" y="%d"><title>%s</title>%s</text>`+"\n", x, y, name, short(strings.TrimSuffix(name, d.domain), room))
 	}
 	for _, b := range bars {
 		d.bar(b, top+d.laneTop)
@@ -289,6 +295,26 @@ func (d *drawing) foot() {
 			fmt.Sprintf("and %d more that are not drawn", d.left))
 	}
 	d.printf("</svg>\n")
+}
+
+// domainOf is the longest ".example.net" that all of several names end with, empty where
+// there is none, or one of them would have nothing left.
+func domainOf(names []string) string {
+	if len(names) < 2 {
+		return ""
+	}
+	domain := names[0]
+	for domain != "" {
+		dot := strings.IndexByte(domain[1:], '.')
+		if dot < 0 {
+			return ""
+		}
+		domain = domain[1+dot:]
+		if !slices.ContainsFunc(names, func(n string) bool { return len(n) <= len(domain) || !strings.HasSuffix(n, domain) }) {
+			break
+		}
+	}
+	return domain
 }
 
 // short is s cut to what fits into so many pixels.
