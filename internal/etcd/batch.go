@@ -50,6 +50,7 @@ type BatcherConfig struct {
 type Batcher struct {
 	store *Store
 	cfg   BatcherConfig
+	idle  time.Duration // after which a desk goes away
 
 	mu      sync.Mutex
 	desks   map[locksmith.Group]*desk
@@ -59,7 +60,7 @@ type Batcher struct {
 
 // NewBatcher is a Batcher until Close. It starts nothing before it is used.
 func (s *Store) NewBatcher(cfg BatcherConfig) *Batcher {
-	return &Batcher{store: s, cfg: cfg, desks: make(map[locksmith.Group]*desk)}
+	return &Batcher{store: s, cfg: cfg, idle: deskIdle, desks: make(map[locksmith.Group]*desk)}
 }
 
 // call is one Acquire or Release, from its client to its answer.

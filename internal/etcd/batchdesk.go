@@ -234,7 +234,7 @@ func (d *desk) full(now time.Time, machine string) error {
 
 // idle says whether there has been nothing to do for a while.
 func (d *desk) idle() bool {
-	return time.Since(d.used) >= deskIdle && d.unused() && d.line == nil && d.opening == nil && len(d.claims) == 0
+	return time.Since(d.used) >= d.batcher.idle && d.unused() && d.line == nil && d.opening == nil && len(d.claims) == 0
 }
 
 // unused says whether nobody asks, waits or leaves.
@@ -246,9 +246,9 @@ func (d *desk) due() time.Time {
 	if d.retryAt.After(now) {
 		return d.retryAt
 	}
-	next := d.used.Add(deskIdle)
+	next := d.used.Add(d.batcher.idle)
 	if d.line != nil && len(d.turns) == 0 {
-		next = d.lineUsed.Add(lineLinger)
+		next = d.lineUsed.Add(d.linger())
 	}
 	if !next.After(now) || len(d.claims) > 0 { // something keeps the desk
 		next = now.Add(time.Second)

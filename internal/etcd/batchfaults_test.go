@@ -283,6 +283,32 @@ func TestBatchLeavesNothingBehind(t *testing.T) {
 	})
 }
 
+// A desk that nobody asks goes away, and is set up again.
+func TestBatchDeskGoes(t *testing.T) {
+	srv := server(t, etcdtest.Embedded)
+	s, g := dial(t, srv.Endpoint), newGroup(t)
+	b := newBatcher(t, s)
+	b.idle = 20 * time.Millisecond
+	desks := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.desks)
+	}
+	setMax(t, s, g, 1)
+	for range 3 {
+		b.get(t, g, "m")
+		waits := ask(t, b, asks("w", g), long)
+		awaitQueue(t, s, g, 1)
+		if n := desks(); n != 1 {
+			t.Errorf("%d desks while somebody waits", n)
+		}
+		b.put(t, g, "m")
+		waits.granted(t)
+		b.put(t, g, "w")
+		awaitThat(t, func() bool { return desks() == 0 }, func() string { return "the desk stays" })
+	}
+}
+
 // What it costs to wait, beside the goroutine that calls.
 func TestBatchMemoryOfWaiting(t *testing.T) {
 	srv := etcdtest.Start(t, etcdtest.Debian) // whose memory is not ours

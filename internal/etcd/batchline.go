@@ -109,10 +109,13 @@ func (d *desk) follow() {
 			r := d.open(ctx, cancel)
 			d.post(func(in *inbox) { in.line = r })
 		})
-	case d.line != nil && now.Sub(d.lineUsed) >= lineLinger:
+	case d.line != nil && now.Sub(d.lineUsed) >= d.linger():
 		d.unfollow()
 	}
 }
+
+// linger is how long the line stays after the last has left it.
+func (d *desk) linger() time.Duration { return min(lineLinger, d.batcher.idle) }
 
 // unfollow closes the line.
 func (d *desk) unfollow() {
@@ -168,6 +171,9 @@ func (d *desk) opened(r *lineReply) {
 		return
 	}
 	l, rev := r.line, r.resp.Header.Revision
+	if rev < d.known.rev { // newer already, but not every policy need be
+		d.known.fresh = false
+	}
 	d.take(rev, r.resp.Responses[:basicsLen])
 	l.from, l.rev = rev, rev
 	for _, kv := range r.resp.Responses[basicsLen].GetResponseRange().GetKvs() {

@@ -90,8 +90,11 @@ func (d *desk) decide() bool {
 	if len(p.missing) > 0 {
 		return d.look(p.missing[:min(len(p.missing), maxLooks)])
 	}
-	if p.empty() && (len(d.turns) == 0 || now.Before(d.contact.Add(d.checkEvery()))) {
-		return false
+	if p.empty() {
+		if len(d.turns) == 0 || now.Before(d.contact.Add(d.checkEvery())) {
+			return false
+		}
+		p.policies = true // a check is of everything
 	}
 	return d.commit(p)
 }
