@@ -217,6 +217,8 @@ func (a *Admin) mayScope(ctx context.Context, who access.Caller, what string, sc
 	switch {
 	case errors.Is(err, locksmith.ErrUnknownMachine):
 		m.MachineID, m.Groups = scope.Machine, nil
+	case !who.Everywhere() && refused(err): // it names machines that may not be the caller's to know
+		return scope, &Invalid{fmt.Sprintf("machine %q is not the name of one machine: give its id", scope.Machine)}
 	case err != nil:
 		return scope, err
 	}
@@ -225,6 +227,12 @@ func (a *Admin) mayScope(ctx context.Context, who access.Caller, what string, sc
 		return scope, a.forbid(ctx, &Forbidden{Who: who, What: what, In: "all groups of machine " + m.MachineID}, nil, m.MachineID)
 	}
 	return scope, nil
+}
+
+// refused says whether a store's error is about what was asked for, not about the store.
+func refused(err error) bool {
+	var r interface{ Refused() bool }
+	return errors.As(err, &r) && r.Refused()
 }
 
 func where(group locksmith.Group) string {

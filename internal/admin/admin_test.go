@@ -32,11 +32,18 @@ func (r *recorder) Status(_ context.Context, g locksmith.Group) (locksmith.Group
 }
 
 func (r *recorder) Machine(_ context.Context, name string) (locksmith.MachineStatus, error) {
+	if name == "host" {
+		return locksmith.MachineStatus{}, ambiguous{errors.New("host could be m1 or m2")}
+	}
 	if name != "m1" && name != "host-1" {
 		return locksmith.MachineStatus{}, fmt.Errorf("%w: %s", locksmith.ErrUnknownMachine, name)
 	}
 	return locksmith.MachineStatus{Presence: locksmith.Presence{MachineID: "m1", Groups: r.groups}}, nil
 }
+
+type ambiguous struct{ error }
+
+func (ambiguous) Refused() bool { return true }
 
 func (r *recorder) TryAcquire(_ context.Context, q locksmith.Request) (locksmith.Slots, error) {
 	return locksmith.Slots{}, r.did("lock %q %s by %s, %s, %s", q.Groups, q.MachineID, q.By, q.Actor, q.Reason)
@@ -154,6 +161,17 @@ func TestPauseOwnMachine(t *testing.T) {
 	err := New(r, nil).Pause(t.Context(), caller(access.RoleOperator, "web"), locksmith.Pause{Scope: locksmith.PauseScope{Machine: "m1"}, Reason: "x"})
 	if err != nil || len(r.calls) != 1 {
 		t.Errorf("error %v, calls %q", err, r.calls)
+	}
+}
+
+// Who is limited to some groups does not learn from an ambiguous name which machines
+// there are in others.
+func TestPauseAmbiguousMachine(t *testing.T) {
+	for text, who := range map[string]access.Caller{"m2": caller(access.RoleOperator), "not the name of one machine": caller(access.RoleOperator, "web")} {
+		err := New(&recorder{}, nil).Pause(t.Context(), who, locksmith.Pause{Scope: locksmith.PauseScope{Machine: "host"}, Reason: "x"})
+		if err == nil || !strings.Contains(err.Error(), text) || who.Groups != nil && strings.Contains(err.Error(), "m2") {
+			t.Errorf("%v: %v", who, err)
+		}
 	}
 }
 
