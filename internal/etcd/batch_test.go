@@ -212,7 +212,8 @@ func TestBatchHeldByOthers(t *testing.T) {
 	})
 }
 
-// Holders that old clients left have no record: they are FleetLock's as well.
+// Holders that old clients left have no record, or one that says nothing of them: they are
+// FleetLock's as well.
 func TestBatchHolderWithoutRecord(t *testing.T) {
 	onEach(t, func(t *testing.T, srv *etcdtest.Server) {
 		s, g := dial(t, srv.Endpoint), newGroup(t)
@@ -220,6 +221,12 @@ func TestBatchHolderWithoutRecord(t *testing.T) {
 		rawPut(t, srv, semaphoreKey(g), `{"semaphore":0,"max":1,"holders":["old"]}`)
 		unchanged(t, srv, "a repeated request", func() { b.get(t, g, "old") })
 		b.put(t, g, "old")
+		checkGroup(t, s, g, 0, 1)
+
+		rawPut(t, srv, semaphoreKey(g), `{"semaphore":0,"max":1,"holders":["older"]}`)
+		rawPut(t, srv, holderKey(g, "older"), `{"machineID":"older","startTime":1397496396}`)
+		unchanged(t, srv, "a repeated request", func() { b.get(t, g, "older") })
+		b.put(t, g, "older")
 		checkGroup(t, s, g, 0, 1)
 	})
 }

@@ -31,9 +31,10 @@ type holding struct {
 	err    error             // it is unreadable
 }
 
-// foreign says whether somebody else than a client of ours holds the slot, and who.
+// foreign says whether somebody else than a client of ours holds the slot, and who. Old
+// clients, which say nothing of themselves, took theirs for a reboot.
 func (h holding) foreign() (by string, ok bool) {
-	if h.record == nil || h.record.By == locksmith.ByFleetLock {
+	if h.record == nil || h.record.By == locksmith.ByFleetLock || h.record.By == "" {
 		return "", false
 	}
 	return h.record.By, true

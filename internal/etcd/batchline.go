@@ -181,7 +181,9 @@ func (d *desk) opened(r *lineReply) {
 			l.add(level, d.name(machine), kv.CreateRevision)
 		}
 	}
-	d.line, d.crowd, d.lineBack = l, false, newRetry()
+	// What was in the way before may have gone before this was read: the next grant
+	// finds out, and what the line tells from then on.
+	d.line, d.crowd, d.blocked, d.lineBack = l, false, false, newRetry()
 	for _, t := range d.turns {
 		stands := l.created(t.level, t.machine)
 		if t.state == turnQueued && t.created <= rev && stands != t.created || t.state == turnBlocked && t.foreign <= rev && stands != t.foreign {
