@@ -105,7 +105,7 @@ func TestSnapshotAndRestore(t *testing.T) {
 	if left, err := filepath.Glob(dir + "/*/.restoring-*"); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	p = startServer(t, restored)
+	p = startServer(t, restored, "-fleetlock-wait", "0s")
 	store = dial(t, p.etcd)
 	got, gotHistory := contents(t, store, "web")
 	if len(got.Pauses) != 1 || !strings.Contains(got.Pauses[0].Reason, "restored from a snapshot") {
