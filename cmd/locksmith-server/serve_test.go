@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,6 +220,36 @@ func TestStoreAway(t *testing.T) {
 	srv.Stop()
 	away()
 	back()
+}
+
+// A store that will never answer is no reason to end: somebody may see to it.
+func TestStoreRefuses(t *testing.T) {
+	srv := etcdtest.Start(t, etcdtest.Embedded)
+	users := srv.Client(t)
+	_, added := users.UserAdd(t.Context(), "root", "right")
+	_, granted := users.UserGrantRole(t.Context(), "root", "root")
+	_, enabled := users.AuthEnable(t.Context())
+	if err := errors.Join(added, granted, enabled); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"-endpoint", "http://no-such-host.invalid:2379"},
+		{"-endpoint", srv.Endpoint, "-etcd-username", "nobody", "-etcd-password", "wrong"},
+	} {
+		p := launchServer(t, append(args, "-listen", "127.0.0.1:0")...)
+		if status, _ := get(t, p.url+"/readyz"); status != http.StatusServiceUnavailable {
+			t.Errorf("%q: ready: %d", args, status)
+		}
+		if got, err := call(t.Context(), p.url, fleetlock.PreRebootPath, "m1", "web"); err != nil || got.status < 500 {
+			t.Errorf("%q: %+v, %v", args, got, err)
+		}
+		if slices.Contains(args, "-etcd-username") {
+			p.stderr.await(t, `changes in the store are not followed, trying again`)
+		}
+		if status, took := p.stop(t); status != 0 || took > 5*time.Second {
+			t.Errorf("%q: exit status %d after %v", args, status, took)
+		}
+	}
 }
 
 // A server that is told to stop answers those who wait, and does not wait for those

@@ -27,7 +27,7 @@ type siteConfig struct {
 	defaultGroup string
 	wait         time.Duration // of FleetLock requests
 	maxWaiting   int
-	log          *slog.Logger
+	log          *slog.Logger // nil: discard
 }
 
 // site is all that is served at one address, on one store.
@@ -36,9 +36,13 @@ type site struct {
 	fleetLock *fleetlock.Handler
 	batcher   *etcd.Batcher
 	feed      *admin.Feed
+	log       *slog.Logger
 }
 
 func newSite(cfg siteConfig) (site, error) {
+	if cfg.log == nil {
+		cfg.log = slog.New(slog.DiscardHandler)
+	}
 	actions := admin.New(cfg.store, cfg.log)
 	feed := admin.NewFeed(cfg.store.Follow)
 	batcher := cfg.store.NewBatcher(etcd.BatcherConfig{CreateGroups: cfg.createGroups})
@@ -54,7 +58,7 @@ func newSite(cfg siteConfig) (site, error) {
 	if err != nil {
 		return site{}, err
 	}
-	return site{handler: handler, fleetLock: fleetLock, batcher: batcher, feed: feed}, nil
+	return site{handler: handler, fleetLock: fleetLock, batcher: batcher, feed: feed, log: cfg.log}, nil
 }
 
 // ready says whether the store answers.
@@ -92,14 +96,25 @@ func allGroups(store *etcd.Store) func(context.Context) ([]locksmith.GroupStatus
 	}
 }
 
+// followAgain is how long a store that refuses us is left alone.
+const followAgain = 5 * time.Second
+
 // run keeps the site fed until ctx ends. Requests that wait are answered then.
 func (s site) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := s.feed.Run(ctx); ctx.Err() == nil {
-			return err
+		for {
+			err := s.feed.Run(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			// What waiting does not cure, somebody may: a user's role, a file, a name.
+			s.log.Error("changes in the store are not followed, trying again", "error", err, "after", followAgain)
+			select {
+			case <-ctx.Done():
+			case <-time.After(followAgain):
+			}
 		}
-		return nil
 	})
 	group.Go(func() error {
 		<-ctx.Done()
