@@ -111,7 +111,7 @@ func (s *fleetServer) waiting(ctx context.Context) error {
 	}
 	n := s.bench.reps(fleetWaiting, 1000)
 	many, err := s.handoffs(ctx, n, func(each float64) {
-		s.bench.atMost(figure{Name: fmt.Sprintf("FleetLock, memory of each of %d that wait", n), Unit: "KiB", Measured: each, Note: "resident, of the whole server with its etcd, 15 s after the last came"}, 20)
+		s.bench.atMost(figure{Name: fmt.Sprintf("FleetLock, memory of each of %d that wait", n), Unit: "KiB", Measured: each, Note: "resident, of the whole server with its etcd, 25 s after the last came"}, 20)
 	})
 	if err != nil {
 		return err
@@ -215,7 +215,7 @@ func (s *fleetServer) handoffs(ctx context.Context, n int, memory func(kib float
 // needed only for a moment.
 func (s *fleetServer) atRest(ctx context.Context) (int64, error) {
 	select {
-	case <-time.After(15 * time.Second):
+	case <-time.After(25 * time.Second):
 	case <-ctx.Done():
 	}
 	return s.rss()
