@@ -30,7 +30,7 @@ func TestActionsAreConfirmedAndDone(t *testing.T) {
 	page.contains(t, "Unlocked host-m1 in group web.")
 	v.get("/").lacks(t, "Unlocked host-m1 in group web.") // once
 	entries, err := r.store.History(t.Context(), "web", 1)
-	if err != nil || entries[0].Actor != "otto@127.0.0.1" || entries[0].Outcome != "it burnt down" {
+	if err != nil || entries[0].Actor != "otto@127.0.0.1" || entries[0].Outcome != "unlocked: it burnt down" {
 		t.Errorf("%+v %v", entries, err)
 	}
 
