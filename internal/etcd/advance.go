@@ -2,7 +2,9 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -26,16 +28,67 @@ func (s *Store) Advance(ctx context.Context, slots locksmith.Slots, phase locksm
 	if slots.Record.Nonce == "" {
 		a.next = slots.Record
 	}
+	if a.next.Nonce != "" {
+		a.unsettled = s.unsettled.of(a.next.Nonce)
+	}
 	sent := false
 	err := s.insist(ctx, &sent, func(ctx context.Context) error { return a.once(ctx, &sent) })
+	switch {
+	case a.next.Nonce == "":
+	case err == nil, errors.Is(err, locksmith.ErrSlotLost):
+		s.unsettled.forget(a.next.Nonce)
+	case sent: // it may be carried out yet, and must not be taken for somebody else's
+		s.unsettled.add(a.next)
+	}
 	return a.slots, err
 }
 
 // advance is one Advance, with its retries.
 type advance struct {
 	viewer
-	slots locksmith.Slots  // as they are known
-	next  locksmith.Holder // the record to be
+	slots     locksmith.Slots    // as they are known
+	next      locksmith.Holder   // the record to be
+	unsettled []locksmith.Holder // records of earlier calls, of which it is not known whether they were written
+}
+
+// wrote says whether a record that is newer than what is known is an earlier call's.
+func (a *advance) wrote(record locksmith.Holder) bool {
+	return slices.ContainsFunc(a.unsettled, func(h locksmith.Holder) bool {
+		return h.Phase == record.Phase && h.PhaseTime == record.PhaseTime && h.Reason == record.Reason
+	})
+}
+
+// unsettled are the records, by nonce, that calls of Advance have sent without learning
+// what became of them.
+type unsettled struct {
+	mu      sync.Mutex
+	records map[string][]locksmith.Holder
+}
+
+// maxUnsettled bounds them for each nonce: an agent tries again and again while etcd is
+// away. Older ones cannot be carried out any more.
+const maxUnsettled = 64
+
+func (u *unsettled) of(nonce string) []locksmith.Holder {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.records[nonce])
+}
+
+func (u *unsettled) add(h locksmith.Holder) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.records == nil {
+		u.records = make(map[string][]locksmith.Holder)
+	}
+	list := append(u.records[h.Nonce], h)
+	u.records[h.Nonce] = list[max(0, len(list)-maxUnsettled):]
+}
+
+func (u *unsettled) forget(nonce string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.records, nonce)
 }
 
 // once tries until the outcome is clear. It compares the policies with what this
@@ -103,6 +156,7 @@ func (a *advance) write(ctx context.Context, policies policies) (v view, succeed
 func (a *advance) judge(v view, wrote bool) (done bool, err error) {
 	nonce := a.slots.Record.Nonce
 	done = nonce != ""
+	known := a.slots
 	for _, g := range v.groups {
 		switch {
 		case g.semErr != nil:
@@ -112,9 +166,15 @@ func (a *advance) judge(v view, wrote bool) (done bool, err error) {
 		case nonce == "":
 		case g.recordRev <= a.slots.Revision: // not written yet
 			done = false
-		case !wrote || g.record.Phase != a.next.Phase || g.record.PhaseTime != a.next.PhaseTime:
+		case wrote && g.record.Phase == a.next.Phase && g.record.PhaseTime == a.next.PhaseTime:
+		case a.wrote(*g.record): // an earlier call did: from there on
+			done, known = false, locksmith.Slots{Groups: a.slots.Groups, Record: *g.record, Revision: v.revision}
+		default:
 			return false, locksmith.ErrSlotLost // not what we wrote
 		}
+	}
+	if !done {
+		a.slots = known
 	}
 	if done || nonce == "" {
 		a.slots.Record, a.slots.Revision = a.next, v.revision

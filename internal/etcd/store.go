@@ -67,8 +67,9 @@ type Store struct {
 	own  bool             // Close closes cl
 	keep *leaseKeeper
 
-	policies policyCache
-	stats    stats
+	policies  policyCache
+	stats     stats
+	unsettled unsettled
 
 	streams atomic.Int64 // counts those whose tokens had lapsed
 }
