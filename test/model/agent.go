@@ -129,7 +129,11 @@ func (c Config) late(s *State, m int) (wrong string) {
 	case Grant:
 		return c.carryGrant(s, m, f.Known)
 	case Confirm:
-		mm.Newer = !f.Known && mm.PC != Off && mm.PC != Finding
+		if mm.PC == Held {
+			if mm.Newer = Earlier; f.Known {
+				mm.Newer = Itself
+			}
+		}
 		return c.carryConfirm(s, m)
 	}
 	return c.carryRelease(s, m, f)
@@ -138,7 +142,7 @@ func (c Config) late(s *State, m int) (wrong string) {
 // ended is machine m with its slots given back.
 func (c Config) ended(s *State, m int) {
 	mm := &s.Machine[m]
-	mm.Unsure, mm.Newer = false, false
+	mm.Unsure, mm.Newer = false, Nobody
 	if mm.PC == Returning || mm.Cured || mm.Booted {
 		mm.PC = Done
 		return
@@ -198,7 +202,7 @@ func (v *visit) finding(m int) {
 				s.Record[g][m] |= Known
 			}
 		}
-		mm.Newer = false
+		mm.Newer = Nobody
 		switch {
 		case mine && v.Mistake == NoProof:
 			mm.PC = Returning
@@ -241,7 +245,7 @@ func (v *visit) needing(m int) {
 			s.Queue = s.Queue.with(m)
 		}
 		mm.Owns, mm.PC = true, Queued
-		if v.Mistake == Blind || !s.holdsAny(m) {
+		if v.Mistake == Blind || !v.holdsAgent(*s, m) {
 			return
 		}
 		// It holds already what it was about to wait for: it would wait for somebody
@@ -329,15 +333,15 @@ func (v *visit) held(m int) {
 	switch {
 	case mm.Cured, paused > 0 && v.Mistake != NoPolicy:
 		v.own(Stop, m, func(_ *State, mm *Machine) { mm.PC = Aborting })
-	case !v.granted(s, m) || mm.Newer: // as the answer to Write says
+	case !v.granted(s, m) || mm.Newer == Earlier: // as the answer to Write says
 		v.own(Stop, m, func(s *State, mm *Machine) {
 			if mm.PC = Aborting; v.Mistake == DropsRest {
 				mm.PC = Needing
 				v.forget(s, m)
 			}
 		})
-	case mm.Unsure && v.written(s, m): // the reply was lost
-		v.own(Write, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure = Confirmed, false })
+	case mm.Newer == Itself: // the reply was lost
+		v.own(Write, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure, mm.Newer = Confirmed, false, Nobody })
 	default:
 		v.own(Write, m, func(_ *State, mm *Machine) { mm.Flight = Flight{Request: Confirm, Fresh: true} })
 	}
@@ -345,20 +349,10 @@ func (v *visit) held(m int) {
 
 // forget is a process that takes what it holds for lost.
 func (c Config) forget(s *State, m int) {
-	s.Machine[m].Newer, s.Machine[m].Unsure, s.Machine[m].Ghost.Known = false, false, false
+	s.Machine[m].Newer, s.Machine[m].Unsure, s.Machine[m].Ghost.Known = Nobody, false, false
 	for g := range Groups {
 		s.Record[g][m] &^= Known
 	}
-}
-
-// written says whether all records of machine m say that it reboots.
-func (c Config) written(s State, m int) bool {
-	for g := range Groups {
-		if c.in(m, g) && s.Record[g][m]&Rebooting == 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // giveBack sends the release of those slots that are still machine m's.

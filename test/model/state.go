@@ -81,6 +81,16 @@ type Flight struct {
 	Groups  uint8 // of a release: in which groups it removes the machine, a bit per group
 }
 
+// Author is who wrote a record.
+type Author uint8
+
+// Who can have written a record.
+const (
+	Nobody  Author = iota
+	Itself         // the present process, which had no reply
+	Earlier        // a process before it
+)
+
 // Machine is one machine and its agent.
 type Machine struct {
 	PC     PC
@@ -89,7 +99,7 @@ type Machine struct {
 	Cured  bool   // a reboot is not needed any more
 	Owns   bool   // its entry hangs on the present process's lease
 	Unsure bool   // a request was sent whose reply never came
-	Newer  bool   // its record was written by an earlier process since it was found
+	Newer  Author // who wrote its record since its process last knew it
 	Flight Flight // its process waits for the reply
 	Ghost  Flight // nobody waits for the reply any more, but it may yet be carried out
 }
