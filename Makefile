@@ -36,7 +36,7 @@ bench: build ## measure the figures, each beside its floor
 bench-quick: build ## the same in a short form
 	@go run ./test/bench -quick
 
-model: ## explore the model of the protocol in its long form (about ten minutes, 12 GiB)
+model: ## explore the model of the protocol in its long form (a few minutes, 8 GiB)
 	@LOCKSMITH_MODEL_LONG=1 go test -count=1 -timeout 60m -v -run 'TestPromises|TestTwo|TestLong' ./test/model
 
 lint: ## gofmt, vet and staticcheck

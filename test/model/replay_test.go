@@ -4,7 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
@@ -19,6 +24,7 @@ type replay struct {
 	state  State
 	groups []locksmith.Group
 	stores [Machines]*etcd.Store
+	kills  [Machines]func() // each ends the machine's process
 	admin  *etcd.Store
 	waits  [Machines]*wait
 	slots  [Machines]locksmith.Slots
@@ -29,7 +35,7 @@ type replay struct {
 func newReplay(t *testing.T, c Config) *replay {
 	r := &replay{t: t, model: c, state: c.Start(), groups: newGroups(t, Groups), admin: dial(t)}
 	for m := range Machines {
-		r.stores[m] = dial(t)
+		r.start(m)
 	}
 	for g := range Groups {
 		if _, err := r.admin.SetMax(t.Context(), r.groups[g], int(c.Max[g]), "test"); err != nil {
@@ -37,6 +43,21 @@ func newReplay(t *testing.T, c Config) *replay {
 		}
 	}
 	return r
+}
+
+// start begins a process of machine m.
+func (r *replay) start(m int) {
+	var dead atomic.Bool
+	r.stores[m] = dial(r.t, func(cfg *etcd.Config) {
+		cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(
+			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if dead.Load() {
+					return status.Error(codes.Unavailable, "the process is dead")
+				}
+				return invoke(ctx, method, req, reply, cc, opts...)
+			}))
+	})
+	r.kills[m] = func() { dead.Store(true) }
 }
 
 func name(m int) string { return string(rune('a' + m)) }
@@ -65,7 +86,7 @@ func (r *replay) fail(format string, args ...any) {
 // what is a request that loses its reply, is not among them.
 func playable(p Step) bool {
 	switch p.Act {
-	case Boot, GoDown, Begin, Find, Join, Write, Stop, Call, Return, Unlock, Lock, SetMax:
+	case Boot, GoDown, Begin, Find, Join, Write, Stop, Call, Return, Unlock, Lock, SetMax, Pause, Resume, Crash:
 		return true
 	}
 	return false
@@ -90,13 +111,29 @@ func (r *replay) settle() {
 	for again := true; again; {
 		again = false
 		for _, t := range r.model.Next(r.state) {
-			if t.Act == Carry || t.Act == Front || t.Act == Ask {
+			if t.Act == Carry || t.Act == Front || t.Act == Ask || t.Act == Leave && r.inTheWay(int(t.M)) {
 				r.done = append(r.done, t.Step)
 				r.state, again = t.To, true
 				break
 			}
 		}
 	}
+}
+
+// inTheWay says whether machine m is the first in the queue of one of its groups.
+func (r *replay) inTheWay(m int) bool {
+	for g := range Groups {
+		for _, e := range r.state.Queue {
+			if e == 0 || !r.model.in(int(e)-1, g) {
+				continue
+			}
+			if int(e)-1 == m {
+				return true
+			}
+			break
+		}
+	}
+	return false
 }
 
 func (r *replay) carryOut(p Step, before State) (err error) {
@@ -112,8 +149,19 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 		r.slots[m], err = r.stores[m].Advance(ctx, r.slots[m], locksmith.PhaseRebooting, "reboot")
 	case Return:
 		err = r.stores[m].Release(ctx, r.slots[m], locksmith.Result{Outcome: "over"})
+	case Crash, GoDown:
+		r.kills[m]()
+		if w := r.waits[m]; w != nil {
+			w.cancel()
+			r.waits[m] = nil
+		}
+		r.start(m)
 	case Boot:
 		r.boots[m]++
+	case Pause:
+		err = r.admin.Pause(ctx, locksmith.Pause{Scope: locksmith.PauseScope{Group: group}, By: "test", Reason: "test"})
+	case Resume:
+		err = r.admin.Resume(ctx, locksmith.PauseScope{Group: group}, "test")
 	case SetMax:
 		_, err = r.admin.SetMax(ctx, group, int(p.N), "test")
 	case Unlock:
@@ -200,11 +248,12 @@ func describe(st locksmith.GroupStatus) string {
 // TestReplay walks at random through the model and the store side by side.
 func TestReplay(t *testing.T) {
 	for fleet, c := range fleets {
-		for range 3 {
+		for range 2 {
 			seed := rand.Uint64()
 			t.Run(fmt.Sprintf("%s, seed %d", fleet, seed), func(t *testing.T) {
+				t.Parallel() // a process that is killed takes seconds to give up
 				c := c
-				c.Limits = Limits{Total: 6, SetMax: 3, Unlocks: 2, Locks: 2}
+				c.Limits = Limits{Total: 8, SetMax: 3, Unlocks: 2, Locks: 2, Pauses: 3, Crashes: 2}
 				walk(newReplay(t, c), rand.New(rand.NewPCG(seed, 0)))
 			})
 		}
