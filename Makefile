@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick lint docs clean
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -35,6 +35,9 @@ bench: build ## measure the figures, each beside its floor
 
 bench-quick: build ## the same in a short form
 	@go run ./test/bench -quick
+
+model: ## explore the model of the protocol in its long form (a few minutes, 8 GiB)
+	@LOCKSMITH_MODEL_LONG=1 go test -count=1 -timeout 60m -v -run 'TestPromises|TestTwo|TestLong' ./test/model
 
 lint: ## gofmt, vet and staticcheck
 	@scripts/lint

@@ -67,9 +67,12 @@ func (a *attempt) wait(ctx context.Context) (locksmith.Slots, error) {
 	}
 	ctx, cancel := lease.bind(ctx)
 	defer cancel()
-	ahead, err := a.join(ctx, lease.id)
+	ahead, joined, err := a.join(ctx, lease.id)
 	if err != nil {
 		return locksmith.Slots{}, err
+	}
+	if slots, err := a.already(ctx, joined); err != nil || slots.Groups != nil {
+		return slots, err
 	}
 	a.report("")
 	go a.store.followConnection(ctx, func(away bool) {
@@ -122,8 +125,9 @@ func (a *attempt) reachFronts(ctx context.Context, ahead []predecessor) error {
 
 // join puts this machine's entry into every group's queue in one transaction. The
 // swap of the tail names the predecessor, so that the cost does not depend on the
-// queue's length. a.place becomes the revision that orders us.
-func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) ([]predecessor, error) {
+// queue's length. a.place becomes the revision that orders us. joined is what this
+// machine held at that revision; it has no groups where an entry was taken over.
+func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) (ahead []predecessor, joined view, err error) {
 	for {
 		var cmps []clientv3.Cmp
 		var then, els []clientv3.Op
@@ -132,22 +136,28 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) ([]predecessor,
 			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
 			then = append(then,
 				clientv3.OpPut(key, a.entry(), clientv3.WithLease(id)),
-				clientv3.OpPut(tailKey(g, a.priority), a.machine, clientv3.WithPrevKV()))
+				clientv3.OpPut(tailKey(g, a.priority), a.machine, clientv3.WithPrevKV()),
+				clientv3.OpGet(semaphoreKey(g)), clientv3.OpGet(holderKey(g, a.machine)))
 			els = append(els, clientv3.OpGet(key))
 		}
 		resp, err := a.enqueue(ctx, cmps, then, els)
 		if err != nil {
-			return nil, err
+			return nil, view{}, err
 		}
-		ahead := make([]predecessor, len(a.groups))
+		ahead = make([]predecessor, len(a.groups))
 		if resp.Succeeded {
 			a.place = resp.Header.Revision
+			joined = view{revision: a.place, groups: make([]groupView, len(a.groups))}
 			for i, g := range a.groups {
-				if tail := resp.Responses[2*i+1].GetResponsePut().PrevKv; tail != nil {
+				r := resp.Responses[4*i : 4*i+4]
+				if tail := r[1].GetResponsePut().PrevKv; tail != nil {
 					ahead[i] = predecessor{key: []byte(queueKey(g, a.priority, string(tail.Value))), rev: tail.ModRevision}
 				}
+				joined.groups[i].group = g
+				joined.groups[i].setSemaphore(a.store, first(r[2]))
+				joined.groups[i].setRecord(first(r[3]))
 			}
-			return ahead, nil
+			return ahead, joined, nil
 		}
 		entries := make([]*mvccpb.KeyValue, len(a.groups))
 		for i := range a.groups {
@@ -155,9 +165,29 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) ([]predecessor,
 		}
 		done, err := a.takeOver(ctx, entries, id)
 		if err != nil || done {
-			return ahead, err
+			return ahead, view{}, err
 		}
 	}
+}
+
+// already ends a wait for what this attempt, or with Resume an earlier process, was
+// granted: those before it in the queue might wait for that very slot. It is this
+// attempt's own where the reply to a grant was lost, which took the entries that stood
+// before; with new ones no grant sent earlier can succeed any more.
+func (a *attempt) already(ctx context.Context, joined view) (locksmith.Slots, error) {
+	if len(joined.groups) == 0 {
+		return locksmith.Slots{}, nil
+	}
+	if slots, granted := a.granted(joined); granted {
+		a.leave(ctx)
+		return slots, nil
+	}
+	for _, g := range joined.groups {
+		if a.req.Resume && g.holds(a.machine) && g.record != nil && g.record.By == a.req.By {
+			return locksmith.Slots{}, locksmith.ErrHolderExists
+		}
+	}
+	return locksmith.Slots{}, nil
 }
 
 // enqueue is a change that makes entries. It is waited for beyond the end of ctx:

@@ -347,7 +347,9 @@ func TestEntryOfAnEarlierProcess(t *testing.T) {
 		crashed := dial(t, srv.Endpoint)
 		a := must(crashed.newAttempt(request("m", g), true, nil))(t)
 		l := must(crashed.keep.get(t.Context()))(t)
-		must(a.join(t.Context(), l.id))(t)
+		if _, _, err := a.join(t.Context(), l.id); err != nil {
+			t.Fatal(err)
+		}
 		behind := acquire(t, dial(t, srv.Endpoint), request("behind", g))
 		awaitQueue(t, s, g, 2)
 		other := request("m", g)
@@ -455,7 +457,9 @@ func TestNoGrantWithoutQueueEntry(t *testing.T) {
 		s, g := dial(t, srv.Endpoint), newGroup(t)
 		a := must(s.newAttempt(request("m", g), true, nil))(t)
 		l := must(s.keep.get(t.Context()))(t)
-		must(a.join(t.Context(), l.id))(t)
+		if _, _, err := a.join(t.Context(), l.id); err != nil {
+			t.Fatal(err)
+		}
 		v, _, err := a.read(t.Context())
 		if err != nil || a.admits(v) != nil {
 			t.Fatal(err, a.admits(v))

@@ -86,7 +86,9 @@ func (s *Store) remove(ctx context.Context, groups []locksmith.Group, machine st
 				return g.semErr
 			}
 			if which(g) {
-				cmps = append(cmps, g.unchanged())
+				// The record too: one that has been written since says that the
+				// machine goes on with its reboot, perhaps by another process.
+				cmps = append(cmps, g.unchanged(), clientv3.Compare(clientv3.ModRevision(holderKey(g.group, machine)), "=", g.recordRev))
 				then = append(then, g.without(machine, result)...)
 			}
 		}

@@ -101,10 +101,7 @@ func (v viewer) parse(revision int64, responses []*pb.ResponseOp) view {
 		gv := &out.groups[i]
 		gv.group = g
 		gv.setSemaphore(v.store, first(r[0]))
-		if kv := first(r[1]); kv != nil {
-			gv.recordRev = kv.ModRevision
-			gv.record, gv.recordErr = parseHolder(kv)
-		}
+		gv.setRecord(first(r[1]))
 		if v.queued {
 			if kv := first(r[2]); kv != nil {
 				gv.entryRev = kv.CreateRevision
@@ -128,6 +125,15 @@ func (gv *groupView) setSemaphore(s *Store, kv *mvccpb.KeyValue) {
 	gv.sem, faults, gv.semErr = parseSemaphore(kv)
 	for _, f := range faults {
 		s.log.Warn("inconsistent semaphore, its next change mends it", "group", gv.group, "revision", kv.ModRevision, "fault", f)
+	}
+}
+
+// setRecord takes in the holder record's key as stored; nil: there is none.
+func (gv *groupView) setRecord(kv *mvccpb.KeyValue) {
+	gv.record, gv.recordRev, gv.recordErr = nil, 0, nil
+	if kv != nil {
+		gv.recordRev = kv.ModRevision
+		gv.record, gv.recordErr = parseHolder(kv)
 	}
 }
 

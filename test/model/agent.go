@@ -1,0 +1,371 @@
+package model
+
+// visit collects the steps from one state.
+type visit struct {
+	Config
+	from State
+	out  []Transition
+}
+
+// Next is every step that can follow a state.
+func (c Config) Next(s State) []Transition {
+	v := &visit{Config: c, from: s}
+	for m := range Machines {
+		v.machine(m)
+		v.agent(m)
+		v.faults(m)
+	}
+	v.administrators()
+	return v.out
+}
+
+// add is a step that apply carries out on a copy of the state.
+func (v *visit) add(kind Kind, p Step, apply func(s *State) (wrong string)) {
+	t := Transition{Step: p, Kind: kind, To: v.from}
+	t.Wrong = apply(&t.To)
+	if t.Wrong == "" {
+		t.Wrong = v.Check(t.To)
+	}
+	v.out = append(v.out, t)
+}
+
+// own is a step of machine m that breaks no promise by itself.
+func (v *visit) own(act Act, m int, apply func(s *State, mm *Machine)) {
+	v.add(Own, Step{Act: act, M: int8(m)}, func(s *State) string {
+		apply(s, &s.Machine[m])
+		return ""
+	})
+}
+
+// machine is what happens below the agent, and in etcd.
+func (v *visit) machine(m int) {
+	mm := v.from.Machine[m]
+	switch mm.Power {
+	case Going:
+		v.own(GoDown, m, func(s *State, mm *Machine) {
+			s.endProcess(m, false)
+			mm.Power = Down
+		})
+	case Down:
+		v.own(Boot, m, func(s *State, mm *Machine) {
+			mm.Power, mm.Booted = Up, true
+			for g := range Groups {
+				s.Excused[g][m] = false
+				if s.Record[g][m] != 0 {
+					s.Record[g][m] |= OldBoot
+				}
+			}
+		})
+	}
+	if mm.PC == Off && mm.Power != Down {
+		v.own(Begin, m, func(_ *State, mm *Machine) { mm.PC = Finding })
+	}
+	if v.from.Queue.place(m) >= 0 && !mm.Owns {
+		v.own(Expire, m, func(s *State, _ *Machine) { s.dropEntry(m) })
+	}
+	if mm.Flight.Request != NoRequest {
+		v.add(Own, Step{Act: Carry, M: int8(m)}, func(s *State) string { return v.carry(s, m) })
+	}
+	if mm.Ghost.Request != NoRequest {
+		v.add(Fault, Step{Act: Late, M: int8(m)}, func(s *State) string { return v.late(s, m) })
+	}
+	if v.Mistake == SlotLease && mm.PC == Off {
+		for g := range Groups {
+			if v.from.Record[g][m]&ByAgent != 0 {
+				v.add(Own, Step{Act: Lapse, M: int8(m), G: int8(g)}, func(s *State) string {
+					v.remove(s, m, g)
+					return ""
+				})
+			}
+		}
+	}
+}
+
+// endProcess is the end of machine m's process. A request under way may still be carried
+// out; of two, newer says which.
+func (s *State) endProcess(m int, newer bool) {
+	mm := &s.Machine[m]
+	ghost := mm.Ghost
+	if mm.Flight.Request != NoRequest && mm.Flight.Fresh && (newer || ghost.Request == NoRequest) {
+		ghost = mm.Flight
+	}
+	ghost.Known = false
+	*mm = Machine{PC: Off, Power: mm.Power, Booted: mm.Booted, Cured: mm.Cured, Ghost: ghost}
+	for g := range Groups {
+		s.Record[g][m] &^= Known
+	}
+}
+
+// carry is the request that machine m waits for: etcd compares, and answers.
+func (c Config) carry(s *State, m int) (wrong string) {
+	mm := &s.Machine[m]
+	f := mm.Flight
+	mm.Flight, mm.Unsure = Flight{}, false
+	switch {
+	case f.Request == Grant && f.Fresh:
+		wrong = c.carryGrant(s, m, true)
+		mm.PC = Held
+		if c.Mistake == OneByOne && len(c.wants(*s, m)) > 0 && !c.granted(*s, m) {
+			mm.PC = First
+		}
+	case f.Request == Grant:
+		s.Seen[m] = [Groups]Semaphore{}
+	case f.Request == Confirm && f.Fresh:
+		wrong = c.carryConfirm(s, m)
+		mm.PC = Confirmed
+	case f.Request == Release && f.Fresh:
+		wrong = c.carryRelease(s, m, f)
+		c.ended(s, m)
+	}
+	return wrong
+}
+
+// late is the request of machine m that nobody waits for.
+func (c Config) late(s *State, m int) (wrong string) {
+	mm := &s.Machine[m]
+	f := mm.Ghost
+	mm.Ghost = Flight{}
+	switch f.Request {
+	case Grant:
+		return c.carryGrant(s, m, f.Known)
+	case Confirm:
+		if mm.PC == Held {
+			if mm.Newer = Earlier; f.Known {
+				mm.Newer = Itself
+			}
+		}
+		return c.carryConfirm(s, m)
+	}
+	return c.carryRelease(s, m, f)
+}
+
+// ended is machine m with its slots given back.
+func (c Config) ended(s *State, m int) {
+	mm := &s.Machine[m]
+	mm.Unsure, mm.Newer = false, Nobody
+	if mm.PC == Returning || mm.Cured || mm.Booted {
+		mm.PC = Done
+		return
+	}
+	mm.PC = Needing
+}
+
+// agent is what the agent of machine m does next.
+func (v *visit) agent(m int) {
+	mm := v.from.Machine[m]
+	if mm.Flight.Request != NoRequest {
+		return // it waits for the reply
+	}
+	switch mm.PC {
+	case Finding:
+		v.finding(m)
+	case Needing:
+		v.needing(m)
+	case Queued, First:
+		v.waiting(m)
+	case Held:
+		v.held(m)
+	case Confirmed:
+		if paused, _ := v.paused(v.from, m); paused > 0 || mm.Cured {
+			v.own(Stop, m, func(_ *State, mm *Machine) { mm.PC = Aborting })
+		}
+		if !mm.Cured {
+			v.own(Call, m, func(_ *State, mm *Machine) { mm.PC, mm.Power = Asked, Going })
+		}
+	case Returning, Aborting:
+		v.own(Return, m, func(s *State, mm *Machine) { v.giveBack(s, m) })
+	}
+}
+
+// finding is the table of what an agent finds when it starts.
+func (v *visit) finding(m int) {
+	s := v.from
+	var mine, all, old bool
+	for g := range Groups {
+		r := s.Record[g][m]
+		if r&ByAdmin != 0 {
+			return // a deliberate hold: leave it
+		}
+		mine = mine || r != 0
+		old = old || r&OldBoot != 0
+	}
+	if mine && !old && v.Mistake == NoNonce {
+		return
+	}
+	all = true
+	for g := range Groups {
+		all = all && (!v.in(m, g) || s.Sem[g].holds(m))
+	}
+	v.own(Find, m, func(s *State, mm *Machine) {
+		for g := range Groups {
+			if s.Record[g][m] != 0 {
+				s.Record[g][m] |= Known
+			}
+		}
+		mm.Newer = Nobody
+		switch {
+		case mine && v.Mistake == NoProof:
+			mm.PC = Returning
+		case mm.Power == Going && v.Mistake != NotAsked:
+			mm.PC = Asked
+		case mine && old:
+			mm.PC = Returning
+		case mine && all:
+			mm.PC = Held
+		case mine: // some were taken away
+			mm.PC = Aborting
+		case mm.Booted || mm.Cured:
+			if mm.PC = Done; v.Mistake != IdleTooSoon {
+				s.dropEntry(m)
+			}
+		default:
+			mm.PC = Needing
+		}
+	})
+}
+
+func (v *visit) needing(m int) {
+	if v.from.Machine[m].Cured {
+		v.own(Stop, m, func(s *State, mm *Machine) {
+			if mm.PC, mm.Unsure = Done, false; v.Mistake == IdleTooSoon {
+				return
+			}
+			s.dropEntry(m) // also one that an earlier process left
+			if v.holdsAgent(*s, m) && v.Mistake != DropsRest {
+				mm.PC = Finding
+			}
+		})
+		return
+	}
+	if paused, groups := v.paused(v.from, m); paused > 0 && paused < groups {
+		return // it would be in the way of others
+	}
+	v.own(Join, m, func(s *State, mm *Machine) {
+		if s.Queue.place(m) < 0 {
+			s.Queue = s.Queue.with(m)
+		}
+		mm.Owns, mm.PC = true, Queued
+		if v.Mistake == Blind || !v.holdsAgent(*s, m) {
+			return
+		}
+		// It holds already what it was about to wait for: it would wait for somebody
+		// who waits for it.
+		s.dropEntry(m)
+		if mm.PC = Finding; v.granted(*s, m) {
+			mm.PC = Held
+		}
+		mm.Unsure = false
+	})
+}
+
+func (c Config) holdsAgent(s State, m int) bool {
+	for g := range Groups {
+		if s.Record[g][m]&ByAgent != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// waiting is in the queue.
+func (v *visit) waiting(m int) {
+	s, mm := v.from, v.from.Machine[m]
+	paused, groups := v.paused(s, m)
+	if paused > 0 && paused < groups || mm.Cured {
+		v.own(Leave, m, func(s *State, mm *Machine) { v.leave(s, m) })
+	}
+	if s.Queue.place(m) < 0 && !(v.Mistake == OneByOne && v.holdsAgent(s, m)) {
+		if mm.PC == First && v.granted(s, m) {
+			v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure = Held, false })
+			return
+		}
+		v.own(Miss, m, func(_ *State, mm *Machine) { mm.PC = Needing })
+		return
+	}
+	if mm.PC == Queued {
+		if !v.ahead(s, m) || v.Mistake == Impatient {
+			v.own(Front, m, func(_ *State, mm *Machine) { mm.PC = First })
+		}
+		return
+	}
+	switch {
+	case v.granted(s, m):
+		v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure = Held, false })
+	case s.holdsAny(m) && v.Mistake != OneByOne:
+		v.own(Ask, m, func(s *State, mm *Machine) {
+			s.dropEntry(m)
+			mm.PC, mm.Unsure = Finding, false
+		})
+	case paused == 0 && v.room(s, m):
+		v.own(Ask, m, func(s *State, mm *Machine) {
+			mm.Flight = Flight{Request: Grant, Fresh: true}
+			if v.Mistake == NoComparison {
+				s.Seen[m] = s.Sem
+			}
+		})
+	}
+}
+
+// leave is machine m giving up its wait: a grant that is still under way cannot succeed
+// without the entry, so what it holds after that is final.
+func (c Config) leave(s *State, m int) {
+	mm := &s.Machine[m]
+	if c.Mistake != LeavesEntry {
+		s.dropEntry(m)
+	}
+	switch {
+	case c.granted(*s, m):
+		mm.PC = Held
+	case mm.Cured && c.holdsAgent(*s, m): // of an earlier process
+		mm.PC = Finding
+	case mm.Cured:
+		mm.PC = Done
+	default:
+		mm.PC = Needing
+	}
+	mm.Unsure = false
+}
+
+// held is a machine with its slots, before it has written that it reboots.
+func (v *visit) held(m int) {
+	s, mm := v.from, v.from.Machine[m]
+	paused, _ := v.paused(s, m)
+	switch {
+	case mm.Cured, paused > 0 && v.Mistake != NoPolicy:
+		v.own(Stop, m, func(_ *State, mm *Machine) { mm.PC = Aborting })
+	case !v.granted(s, m) || mm.Newer == Earlier: // as the answer to Write says
+		v.own(Stop, m, func(s *State, mm *Machine) {
+			if mm.PC = Aborting; v.Mistake == DropsRest {
+				mm.PC = Needing
+				v.forget(s, m)
+			}
+		})
+	case mm.Newer == Itself: // the reply was lost
+		v.own(Write, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure, mm.Newer = Confirmed, false, Nobody })
+	default:
+		v.own(Write, m, func(_ *State, mm *Machine) { mm.Flight = Flight{Request: Confirm, Fresh: true} })
+	}
+}
+
+// forget is a process that takes what it holds for lost.
+func (c Config) forget(s *State, m int) {
+	s.Machine[m].Newer, s.Machine[m].Unsure, s.Machine[m].Ghost.Known = Nobody, false, false
+	for g := range Groups {
+		s.Record[g][m] &^= Known
+	}
+}
+
+// giveBack sends the release of those slots that are still machine m's.
+func (c Config) giveBack(s *State, m int) {
+	var groups uint8
+	for g := range Groups {
+		if s.Record[g][m]&(ByAgent|Known) == ByAgent|Known {
+			groups |= bit(g)
+		}
+	}
+	if groups == 0 {
+		c.ended(s, m)
+		return
+	}
+	s.Machine[m].Flight = Flight{Request: Release, Fresh: true, Groups: groups}
+}
