@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -136,35 +137,50 @@ func leavesQueue(t *testing.T, s *server) {
 	s.neverGranted(t, "left", "left-")
 }
 
-// unreadEvents follow a group, and read nothing of what they are told. Somebody changes
-// it all the while.
+// unreadEvents follow a group, and read nothing of what they are told but that they are
+// let in. Somebody changes it all the while. They come in four waves, together more than
+// the server lets in at a time: who has left must not count.
 func unreadEvents(t *testing.T, s *server) {
-	n := size(300, 1000)
-	var open sync.WaitGroup
-	open.Add(n)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		open.Wait()
-		for i := range 60 {
-			b := &behaved{url: s.url, client: newClient(s.tls)}
-			body := fmt.Sprintf(`{"client_params":{"id":"turn-%d","group":"events"}}`, i)
-			for _, path := range []string{"/v1/pre-reboot", "/v1/steady-state"} {
-				if err := b.request(http.MethodPost, path, machineToken, body); err != nil {
-					t.Errorf("%s: %v", path, err)
-				}
+	n := size(300, 900)
+	for range 4 {
+		var open sync.WaitGroup
+		open.Add(n)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			open.Wait()
+			s.turnOver(t, "events", 20)
+		}()
+		crowd(t, s, n, func(i int, c *net.TCPConn) error {
+			err := c.SetReadBuffer(1 << 10)
+			if err == nil {
+				_, err = c.Write([]byte("GET /api/v1/events?group=events HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + adminToken + "\r\n\r\n"))
+			}
+			status := make([]byte, len("HTTP/1.1 200"))
+			if err == nil {
+				_, err = io.ReadFull(c, status)
+			}
+			if err == nil && string(status) != "HTTP/1.1 200" {
+				err = fmt.Errorf("who follows events is answered with %q", status)
+			}
+			open.Done()
+			<-done
+			return err
+		})
+	}
+}
+
+// turnOver has machine after machine take the slot of a group and give it back.
+func (s *server) turnOver(t *testing.T, group string, times int) {
+	b := &behaved{url: s.url, client: newClient(s.tls)}
+	for i := range times {
+		body := fmt.Sprintf(`{"client_params":{"id":"turn-%d","group":%q}}`, i, group)
+		for _, path := range []string{"/v1/pre-reboot", "/v1/steady-state"} {
+			if err := b.request(http.MethodPost, path, machineToken, body); err != nil {
+				t.Errorf("%s: %v", path, err)
 			}
 		}
-	}()
-	crowd(t, s, n, func(i int, c *net.TCPConn) error {
-		err := c.SetReadBuffer(1 << 10)
-		if err == nil {
-			_, err = c.Write([]byte("GET /api/v1/events?group=events HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + adminToken + "\r\n\r\n"))
-		}
-		open.Done()
-		<-done
-		return err
-	})
+	}
 }
 
 // wrongTokens guess, by the thousand, from the address of the client that behaves.
