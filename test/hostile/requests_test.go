@@ -98,6 +98,10 @@ func (s *server) neverGranted(t *testing.T, group, machine string) {
 	}
 }
 
+// leaving is over how long those who wait go away, so that some have only begun to wait,
+// as the server sees it, and others have long been set aside.
+const leaving = 600 * time.Millisecond
+
 // leavesQueue has hundreds of machines wait for a slot and go away while they do. They
 // leave the queue, and when the slot is free nobody of them gets it.
 func leavesQueue(t *testing.T, s *server) {
@@ -125,6 +129,7 @@ func leavesQueue(t *testing.T, s *server) {
 		_, err := c.Write(fleetLock("/v1/pre-reboot", fmt.Sprint("left-", i), "left"))
 		queued.Done()
 		<-gone
+		<-time.After(time.Duration(i) * leaving / time.Duration(n)) // at every point of the wait
 		return err
 	})
 	eventually(t, 10*time.Second, func() error {
