@@ -20,7 +20,8 @@ func oneUsageError(t *testing.T, given string, err error) {
 // host and nothing else. Read again it is the same.
 func FuzzEndpoints(f *testing.F) {
 	f.Add("http://127.0.0.1:2379", "https://[::1]:1, https://a")
-	f.Add("http://u:p@h", "ftp://h")
+	f.Add("http://u:p@h", "")
+	f.Add("http://h", "ftp://h")
 	f.Add(" , ", "")
 	f.Add("http://h:x", "http://h/%zz?q#f")
 	f.Add("http://\n", "HTTP://h")
