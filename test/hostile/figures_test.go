@@ -26,11 +26,11 @@ func (f figures) String() string {
 }
 
 // What a server may have more than before. Right after an attack it still keeps at hand
-// what serves a group that was asked for, and memory, which it gives back when it has
+// what serves each group that was asked for (some of it for a minute), and memory, which it gives back when it has
 // been at rest for some seconds; the store's housekeeping comes and goes.
 var (
 	rightAfter = figures{goroutines: 20, files: 3, memory: 64 << 10}
-	atRest     = figures{goroutines: 6, files: 1, memory: 32 << 10}
+	atRest     = figures{goroutines: 12, files: 1, memory: 32 << 10}
 )
 
 // exceeds says what a server has more than before and may be.
