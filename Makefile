@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -29,6 +29,15 @@ test-machines-long: ## the same with the long forms
 
 test-race: ## the concurrent packages under the race detector, twenty times (needs gcc; long)
 	@scripts/test race
+
+fuzz: ## run every fuzz target, FUZZTIME (10m) each; ends with a failure where one finds something
+	@scripts/fuzz
+
+fuzz-quick: ## the same, five seconds each
+	@FUZZTIME=5s scripts/fuzz
+
+hostile: ## hostile clients against a real server, ten times as many as in the tests
+	@LOCKSMITH_HOSTILE_LONG=1 go test -count=1 -timeout 30m ./test/hostile
 
 bench: build ## measure the figures, each beside its floor
 	@go run ./test/bench

@@ -20,7 +20,7 @@ type watchTimes struct {
 	silence   time.Duration // after which a connection is given up; a server says something every 15 s
 	pauseMin  time.Duration // before the first try again
 	pauseMax  time.Duration
-	maxLength int // of a line, in bytes
+	maxLength int // of an event, in bytes
 }
 
 var defaultWatchTimes = watchTimes{silence: 45 * time.Second, pauseMin: 500 * time.Millisecond, pauseMax: 10 * time.Second, maxLength: maxAnswer}
@@ -121,12 +121,14 @@ func (c *Client) event(name string, data []byte, changed func(locksmith.GroupSta
 }
 
 // readEvents reads a text/event-stream to its end, which is no error. heard is called
-// for each line.
+// for each line. An event longer than maxLength is bufio.ErrTooLong, in however many
+// lines it comes: what is kept of a stream must not grow with it.
 func readEvents(r io.Reader, maxLength int, heard func(), event func(name string, data []byte) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, min(4<<10, maxLength)), maxLength)
 	var name string
 	var data []string
+	var length int // of data, joined
 	for lines.Scan() {
 		heard()
 		line := lines.Text()
@@ -136,7 +138,7 @@ func readEvents(r io.Reader, maxLength int, heard func(), event func(name string
 					return err
 				}
 			}
-			name, data = "", nil
+			name, data, length = "", nil, 0
 			continue
 		}
 		field, value, _ := strings.Cut(line, ":")
@@ -145,6 +147,9 @@ func readEvents(r io.Reader, maxLength int, heard func(), event func(name string
 		case "event":
 			name = value
 		case "data":
+			if length += len(value) + 1; length > maxLength {
+				return bufio.ErrTooLong
+			}
 			data = append(data, value)
 		}
 	}

@@ -39,7 +39,7 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 	}
 	var text string
 	if err := json.Unmarshal(b, &text); err != nil {
-		return fmt.Errorf("a time must be a string in RFC 3339, such as \"2026-12-24T18:00:00Z\", not %.40s", b)
+		return fmt.Errorf("a time must be a string in RFC 3339, such as \"2026-12-24T18:00:00Z\", not %.40s", onOneLine(b))
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
@@ -48,6 +48,9 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 	*t = Time(at.Unix())
 	return nil
 }
+
+// onOneLine is JSON without line breaks, which may stand between its tokens.
+func onOneLine(doc []byte) []byte { return bytes.Join(bytes.Fields(doc), []byte(" ")) }
 
 // Duration is a length of time. In JSON it is a number of seconds, with milliseconds.
 type Duration time.Duration
@@ -65,7 +68,7 @@ func (d Duration) MarshalJSON() ([]byte, error) {
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	var seconds float64
 	if err := json.Unmarshal(b, &seconds); err != nil {
-		return fmt.Errorf("a duration must be a number of seconds, not %.40s", b)
+		return fmt.Errorf("a duration must be a number of seconds, not %.40s", onOneLine(b))
 	}
 	ms := math.Round(seconds * 1000)
 	if limit := float64(math.MaxInt64 / int64(time.Millisecond)); math.Abs(ms) >= limit {
