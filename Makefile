@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick lint docs clean
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick scale scale-plots lint docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -35,6 +35,12 @@ bench: build ## measure the figures, each beside its floor
 
 bench-quick: build ## the same in a short form
 	@go run ./test/bench -quick
+
+scale: ## how it behaves as fleets grow: policies on virtual time, ten thousand machines on one etcd
+	@go run ./test/scale
+
+scale-plots: ## draw docs/images/scale-*.svg anew
+	@go run ./test/scale -plots docs/images
 
 lint: ## gofmt, vet and staticcheck
 	@scripts/lint
