@@ -30,6 +30,7 @@ func main() {
 type scale struct {
 	dir      string // for data, removed at the end
 	quick    bool
+	largest  int // fleet of simulated machines
 	progress io.Writer
 	result   result
 }
@@ -37,6 +38,7 @@ type scale struct {
 // result is what a run prints as JSON.
 type result struct {
 	Policies []outcome `json:"policies,omitempty"`
+	Figures  []figure  `json:"figures,omitempty"`
 }
 
 // parts are what can be run, in this order.
@@ -45,6 +47,8 @@ var parts = []struct {
 	run  func(*scale, context.Context) error
 }{
 	{"policies", (*scale).policies},
+	{"waiting", (*scale).waiting},
+	{"rollouts", (*scale).rollouts},
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -56,6 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	quick := flags.Bool("quick", false, "a short form: smaller fleets")
 	asJSON := flags.Bool("json", false, "print JSON instead of tables")
+	largest := flags.Int("largest", 10_000, "leave out fleets of more simulated `machines`; with -quick at most 100")
 	only := flags.String("only", strings.Join(names, ","), "run only these `parts`")
 	plots := flags.String("plots", "", "write the plots to `DIR` and do nothing else")
 	dir := flags.String("dir", "", "where data goes while it runs; empty: the system's temporary directory")
@@ -81,7 +86,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 0
 	}
-	s := &scale{quick: *quick, progress: stderr}
+	s := &scale{quick: *quick, largest: *largest, progress: stderr}
+	if s.quick {
+		s.largest = min(s.largest, 100)
+	}
 	err := s.measure(ctx, *dir, chosen)
 	if *asJSON {
 		out := json.NewEncoder(stdout)
@@ -116,6 +124,9 @@ func (s *scale) measure(ctx context.Context, dir string, only []string) (err err
 func (s *scale) print(w io.Writer) {
 	if len(s.result.Policies) > 0 {
 		printOutcomes(w, s.result.Policies)
+	}
+	if len(s.result.Figures) > 0 {
+		printFigures(w, s.result.Figures)
 	}
 }
 
