@@ -127,10 +127,14 @@ func (d *drawing) put(format string, args ...any) {
 	fmt.Fprintf(&d.out, format+"\n", args...)
 }
 
-func (d *drawing) x(v float64) float64 { return left + d.chart.X.part(v)*(width-left-right) }
+// The products are rounded by themselves, so that all processors reckon the same.
+
+func (d *drawing) x(v float64) float64 {
+	return left + float64(d.chart.X.part(v)*(width-left-right))
+}
 
 func (d *drawing) y(v float64) float64 {
-	return height - bottom - d.chart.Y.part(v)*(height-top-bottom)
+	return height - bottom - float64(d.chart.Y.part(v)*(height-top-bottom))
 }
 
 func (d *drawing) style() {

@@ -125,7 +125,8 @@ func newRun(cfg Config) *run {
 		down: make([]time.Duration, cfg.Machines), result: Result{Spans: make([]Span, cfg.Machines)}}
 	for i := range cfg.Machines {
 		u, v := fleet.Float64(), fleet.Float64()
-		r.down[i] = time.Duration(float64(cfg.Down) * (1 + cfg.Spread*(2*u-1)))
+		off := float64(cfg.Spread * (2*u - 1)) // rounded by itself, so that all processors reckon the same
+		r.down[i] = time.Duration(float64(cfg.Down) * (1 + off))
 		r.result.Spans[i].Needed = time.Duration(float64(cfg.Arrive) * v)
 	}
 	return r
