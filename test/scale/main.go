@@ -104,21 +104,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// measure runs the parts. What was measured before one fails stays.
+// measure runs the parts. One that fails keeps what it has measured, and keeps none of
+// the others from running.
 func (s *scale) measure(ctx context.Context, dir string, only []string) (err error) {
 	if s.dir, err = os.MkdirTemp(dir, "locksmith-scale-"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(s.dir)
 	for _, p := range parts {
-		if !slices.Contains(only, p.name) {
+		if !slices.Contains(only, p.name) || ctx.Err() != nil {
 			continue
 		}
-		if err := p.run(s, ctx); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		if e := p.run(s, ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", p.name, e))
 		}
 	}
-	return nil
+	return err
 }
 
 func (s *scale) print(w io.Writer) {
