@@ -36,7 +36,7 @@ type crowd struct {
 // waiting looks at fleets that wait: what they cost, and what one release, a pause and
 // a restart of etcd set going.
 func (s *scale) waiting(ctx context.Context) error {
-	for _, n := range []int{100, 1000, 10_000} {
+	for _, n := range []int{100, 1000, 3000, 10_000} {
 		if n > s.largest {
 			continue
 		}
