@@ -11,7 +11,6 @@ import (
 
 // The plots in the documentation are those that the program makes.
 func TestPlotsAreCurrent(t *testing.T) {
-	t.Parallel()
 	files, err := draw(compareSizes)
 	if err != nil {
 		t.Fatal(err)

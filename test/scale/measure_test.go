@@ -10,7 +10,6 @@ import (
 
 // The short form of the real thing: a hundred machines wait, and a hundred reboot.
 func TestHundredMachines(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"-quick", "-json", "-only", "waiting,rollouts", "-dir", t.TempDir()}, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit %d: %s", code, &stderr)
