@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile scale scale-plots
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,11 @@ bench-quick: build ## the same in a short form
 
 model: ## explore the model of the protocol in its long form (a few minutes, 8 GiB)
 	@LOCKSMITH_MODEL_LONG=1 go test -count=1 -timeout 60m -v -run 'TestPromises|TestTwo|TestLong' ./test/model
+scale: ## how it behaves as fleets grow: policies on virtual time, ten thousand machines on one etcd
+	@go run ./test/scale
+
+scale-plots: ## draw docs/images/scale-*.svg anew
+	@go run ./test/scale -plots docs/images
 
 lint: ## gofmt, vet and staticcheck
 	@scripts/lint

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The short form of the real thing: a hundred machines wait, and a hundred reboot.
+func TestHundredMachines(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"-quick", "-json", "-only", "waiting,rollouts", "-dir", t.TempDir()}, &stdout, &stderr); code != 0 {
+		t.Fatalf("exit %d: %s", code, &stderr)
+	}
+	var r result
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
+		t.Fatal(err)
+	}
+	// What is counted does not depend on how busy this machine is; times and rates do.
+	limits := map[string][2]float64{
+		"until all are in the queue":                  {0, 60},
+		"memory of a waiting agent":                   {10, 1000},
+		"memory of etcd for it":                       {10, 2000},
+		"keep-alives while all wait":                  {2, 40},
+		"requests that a release sets going":          {5, 30},
+		"until all know of a pause":                   {0, 60_000},
+		"until all know of its end":                   {0, 60_000},
+		"etcd killed for a while: until all are back": {0, 60},
+		"connections then, at most":                   {1, 1000},
+		"requests then, at most":                      {10, 10_000},
+		"rollout, 20 at a time":                       {5, 60},
+		"rollout, 20 at a time, etcd":                 {14, 60},
+	}
+	for _, f := range r.Figures {
+		limit, ok := limits[f.Name]
+		if !ok || f.Machines != 100 {
+			t.Errorf("unexpected: %+v", f)
+		}
+		delete(limits, f.Name)
+		if f.Measured < limit[0] || f.Measured > limit[1] {
+			t.Errorf("%s: %g %s, want %g to %g", f.Name, f.Measured, f.Unit, limit[0], limit[1])
+		}
+	}
+	for name := range limits {
+		t.Errorf("%s was not measured", name)
+	}
+}
+
+func TestCounts(t *testing.T) {
+	var c counts
+	for line := range strings.Lines(`# HELP grpc_server_msg_received_total Total.
+grpc_server_msg_received_total{grpc_method="Txn",grpc_type="unary"} 3
+grpc_server_msg_received_total{grpc_method="Watch",grpc_type="bidi_stream"} 4
+grpc_server_msg_received_total{grpc_method="LeaseKeepAlive",grpc_type="bidi_stream"} 5
+etcd_debugging_mvcc_watcher_total 6
+process_open_fds 7
+process_resident_memory_bytes 2.5e+07
+process_cpu_seconds_total 0.25
+grpc_server_msg_sent_total{grpc_method="Txn"} 9
+`) {
+		if err := c.add(strings.TrimSpace(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := (counts{requests: 7, keepAlives: 5, watches: 6, connections: 7, resident: 2.5e7, cpu: 0.25}); c != want {
+		t.Errorf("read %+v, want %+v", c, want)
+	}
+	if err := c.add("process_open_fds many"); err == nil {
+		t.Error("a metric that is no number is accepted")
+	}
+}
+
+func TestIdealOfRollouts(t *testing.T) {
+	for want, r := range map[int]rollout{100: {1000, 1, 10}, 101: {1001, 1, 10}, 34: {999, 3, 10}, 1: {5, 5, 1}} {
+		if got := r.ideal(); got != time.Duration(want)*rolloutDown {
+			t.Errorf("%+v: %v, want %d times %v", r, got, want, rolloutDown)
+		}
+	}
+}
+
+func TestFiguresAsTable(t *testing.T) {
+	var out bytes.Buffer
+	printFigures(&out, []figure{{Name: "a", Machines: 10, Measured: 3, Unit: "s", Ideal: 2}, {Name: "b", Machines: 100, Measured: 1.234, Unit: "kB", Note: "free"}})
+	want := strings.TrimPrefix(`
+MACHINES  FIGURE  MEASURED  IDEAL  RATIO  NOTE
+10        a       3 s       2 s    1.50
+100       b       1.23 kB                 free
+`, "\n")
+	if out.String() != want {
+		t.Errorf("table:\n%s\nwant:\n%s", out.String(), want)
+	}
+}
