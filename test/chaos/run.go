@@ -1,0 +1,228 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/internal/etcd"
+)
+
+// Config says what to run.
+type Config struct {
+	Seed   uint64
+	Faults Schedule
+	Length time.Duration           // until all faults are healed
+	Groups [][]locksmith.Group     // required: of each machine
+	Max    map[locksmith.Group]int // required: of each group
+	Settle time.Duration           // how long the machines may take after the healing
+	Thief  bool                    // see Boot
+	Dir    string                  // required: for data and logs
+}
+
+// The nodes' numbers: members have 1 to 9.
+const (
+	firstMachine = 11
+	observerNode = 250
+	members      = 3
+)
+
+// Result is what a run has shown.
+type Result struct {
+	Violations []string
+	Lines      []Line
+	Reboots    int
+	Revisions  int64
+}
+
+// run is a run under way.
+type run struct {
+	Config
+	network *Network
+	cluster *Cluster
+	fleet   *Fleet
+	history *History
+}
+
+// Run carries out the schedule and judges what happened. An error means that the
+// harness failed, or that the machines did not get through in time; the result then
+// has what was seen until there.
+func Run(ctx context.Context, cfg Config) (result Result, err error) {
+	r := &run{Config: cfg, network: NewNetwork(cfg.Seed)}
+	defer r.network.Close()
+	observer, err := r.network.NewNode("observer", observerNode)
+	if err != nil {
+		return result, err
+	}
+	ready, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if r.cluster, err = NewCluster(ready, r.network, observer, cfg.Dir, members); err != nil {
+		return result, err
+	}
+	defer r.cluster.Close()
+	client, err := r.cluster.client(r.cluster.Endpoints()...)
+	if err != nil {
+		return result, err
+	}
+	defer client.Close()
+	r.history = Follow(client)
+	defer r.history.Close()
+	store := etcd.New(client, etcd.Config{Endpoints: r.cluster.Endpoints()})
+	for g, n := range cfg.Max {
+		if _, err := store.SetMax(ctx, g, n, "chaos"); err != nil {
+			return result, err
+		}
+	}
+	r.fleet, err = NewFleet(r.network, firstMachine, cfg.Dir, Boot{Endpoints: r.cluster.Endpoints(), Thief: cfg.Thief}, cfg.Groups)
+	if err != nil {
+		return result, err
+	}
+	err = r.live(ctx)
+	return r.judge(ctx, err)
+}
+
+// live is the machines' time: the schedule, and until all are through.
+func (r *run) live(ctx context.Context) error {
+	defer r.fleet.Close()
+	r.fleet.Start()
+	if err := r.inflict(ctx); err != nil {
+		return err
+	}
+	r.fleet.Note("all is healed")
+	done := r.fleet.Finish()
+	settle := time.NewTimer(r.Settle)
+	defer settle.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-settle.C:
+		return fmt.Errorf("%v after the last fault was healed not every machine has rebooted: %s", r.Settle, strings.Join(r.fleet.Unfinished(), "; "))
+	}
+}
+
+// inflict carries out the schedule; when it returns, everything is healed.
+func (r *run) inflict(ctx context.Context) error {
+	var wg sync.WaitGroup
+	failures := make(chan error, len(r.Faults))
+	start := time.Now()
+	for _, f := range r.Faults {
+		wg.Go(func() {
+			if !until(ctx, start.Add(f.At)) {
+				return
+			}
+			heal, what := r.begin(ctx, f)
+			r.fleet.Note("begins: " + what)
+			until(ctx, start.Add(f.At+f.For))
+			if err := heal(); err != nil {
+				failures <- fmt.Errorf("healing %s: %w", what, err)
+			}
+			r.fleet.Note("ends:   " + what)
+		})
+	}
+	wg.Wait()
+	until(ctx, start.Add(r.Length))
+	close(failures)
+	var errs []error
+	for err := range failures {
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, context.Cause(ctx))...)
+}
+
+// until waits for a moment; false: ctx ended before.
+func until(ctx context.Context, moment time.Time) bool {
+	timer := time.NewTimer(time.Until(moment))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// begin inflicts f and returns how to heal it and what it was.
+func (r *run) begin(ctx context.Context, f Fault) (heal func() error, what string) {
+	healed := func() error { return nil }
+	switch f.Act {
+	case KillMember, PauseMember:
+		m := r.member(ctx, f)
+		what = fmt.Sprintf("%s %s", f.Act, m.Node.Name)
+		if f.Act == KillMember {
+			m.Kill()
+			return m.Start, what
+		}
+		m.Pause()
+		return func() error { m.Resume(); return nil }, what
+	}
+	m := r.fleet.machines[f.Who]
+	what = fmt.Sprintf("%s %s", f.Act, m.ID)
+	switch f.Act {
+	case KillAgent:
+		r.fleet.Kill(m)
+	case PauseAgent:
+		r.fleet.Pause(m)
+		healed = func() error { r.fleet.Resume(m); return nil }
+	case CrashMachine:
+		r.fleet.Crash(m)
+	}
+	return healed, what
+}
+
+// member is whom f hits. Where nobody leads the first one has to do.
+func (r *run) member(ctx context.Context, f Fault) *Member {
+	if f.Who != theLeader {
+		return r.cluster.Members[f.Who]
+	}
+	if leader := r.cluster.Leader(ctx); leader != nil {
+		return leader
+	}
+	return r.cluster.Members[0]
+}
+
+// judge looks at all there is. failed is why the machines' time ended early.
+func (r *run) judge(ctx context.Context, failed error) (Result, error) {
+	lines, err := r.fleet.Lines()
+	failed = errors.Join(failed, err)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	changes, err := r.history.Changes(ctx)
+	failed = errors.Join(failed, err)
+	rules := Rules{Groups: make(map[string][]locksmith.Group), Max: r.Max}
+	for _, m := range r.fleet.machines {
+		rules.Groups[m.ID] = m.Groups
+	}
+	result := Result{Lines: lines}
+	for _, l := range lines {
+		if l.Kind == KindDown {
+			result.Reboots++
+		}
+	}
+	if n := len(changes); n > 0 {
+		result.Revisions = changes[n-1].Revision
+	}
+	holdings, violations := CheckStore(changes, rules)
+	result.Violations = append(violations, CheckDown(lines, rules)...)
+	result.Violations = append(result.Violations, CheckHeld(lines, holdings, rules)...)
+	if failed == nil {
+		result.Violations = append(result.Violations, CheckEnd(holdings)...)
+	}
+	return result, failed
+}
+
+// Save writes everything that happened into dir, for people.
+func (result Result) Save(dir string) error {
+	var b strings.Builder
+	for _, l := range result.Lines {
+		fmt.Fprintln(&b, l)
+	}
+	return os.WriteFile(filepath.Join(dir, "events.log"), []byte(b.String()), 0o600)
+}
