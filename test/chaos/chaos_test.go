@@ -27,6 +27,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if addr := os.Getenv(listenVariable); addr != "" {
+		fmt.Fprintln(os.Stderr, listen(addr, func() { fmt.Print("\n") }))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -17,9 +17,15 @@ type Network struct {
 	mu    sync.Mutex
 	nodes map[netip.Addr]*Node
 	cut   map[way]int // how many faults cut this way at the moment
-	loss  float64     // the share of all packets that is lost, 0 to 1
-	delay time.Duration
 	rng   *rand.Rand
+
+	disturbed map[*disturbance]bool
+}
+
+// disturbance is what happens to every packet.
+type disturbance struct {
+	lose  int // one in this many is lost; 0: none
+	delay time.Duration
 }
 
 // way is one direction between two nodes.
@@ -28,35 +34,39 @@ type way struct{ from, to *Node }
 // NewNetwork is a network without nodes. seed decides which packets are lost.
 func NewNetwork(seed uint64) *Network {
 	return &Network{
-		nodes: make(map[netip.Addr]*Node), cut: make(map[way]int),
+		nodes: make(map[netip.Addr]*Node), cut: make(map[way]int), disturbed: make(map[*disturbance]bool),
 		rng: rand.New(rand.NewPCG(seed, 0x6e6574)),
 	}
 }
 
-// Cut keeps all packets from one node from reaching the other, until Mend. Cut
-// twice it takes two to mend.
-func (n *Network) Cut(from, to *Node) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.cut[way{from, to}]++
-}
-
-// Mend undoes one Cut.
-func (n *Network) Mend(from, to *Node) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// Cut keeps all packets from one node from reaching the other, until it is mended.
+// Cut twice it takes two to mend.
+func (n *Network) Cut(from, to *Node) (mend func()) {
 	w := way{from, to}
-	if n.cut[w]--; n.cut[w] <= 0 {
-		delete(n.cut, w)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[w]++
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.cut[w]--; n.cut[w] == 0 {
+			delete(n.cut, w)
+		}
 	}
 }
 
-// Disturb loses a share of all packets (0 to 1) and delays the others by up to twice
-// delay, each way, which also puts them out of order. Zeros undo it.
-func (n *Network) Disturb(loss float64, delay time.Duration) {
+// Disturb loses one in lose of all packets (0: none) and delays the others by up to
+// delay, which also puts them out of order, until it is mended. Disturbances add up.
+func (n *Network) Disturb(lose int, delay time.Duration) (mend func()) {
+	d := &disturbance{lose, delay}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.loss, n.delay = loss, delay
+	n.disturbed[d] = true
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.disturbed, d)
+	}
 }
 
 // Close takes all nodes down, with every process that runs there.
@@ -80,11 +90,14 @@ func (n *Network) route(from *Node, packet []byte) (to *Node, delay time.Duratio
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	to = n.nodes[dst]
-	switch {
-	case to == nil, n.cut[way{from, to}] > 0, n.loss > 0 && n.rng.Float64() < n.loss:
+	if to == nil || n.cut[way{from, to}] > 0 {
 		return nil, 0
-	case n.delay > 0:
-		delay = time.Duration(n.rng.Int64N(int64(2 * n.delay)))
+	}
+	for d := range n.disturbed {
+		if d.lose > 0 && n.rng.IntN(d.lose) == 0 {
+			return nil, 0
+		}
+		delay += time.Duration(n.rng.Int64N(int64(d.delay) + 1))
 	}
 	return to, delay
 }

@@ -118,7 +118,7 @@ func (r *run) inflict(ctx context.Context) error {
 			if !until(ctx, start.Add(f.At)) {
 				return
 			}
-			heal, what := r.begin(ctx, f)
+			what, heal := r.begin(ctx, f)
 			r.fleet.Note("begins: " + what)
 			until(ctx, start.Add(f.At+f.For))
 			if err := heal(); err != nil {
@@ -147,45 +147,6 @@ func until(ctx context.Context, moment time.Time) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// begin inflicts f and returns how to heal it and what it was.
-func (r *run) begin(ctx context.Context, f Fault) (heal func() error, what string) {
-	healed := func() error { return nil }
-	switch f.Act {
-	case KillMember, PauseMember:
-		m := r.member(ctx, f)
-		what = fmt.Sprintf("%s %s", f.Act, m.Node.Name)
-		if f.Act == KillMember {
-			m.Kill()
-			return m.Start, what
-		}
-		m.Pause()
-		return func() error { m.Resume(); return nil }, what
-	}
-	m := r.fleet.machines[f.Who]
-	what = fmt.Sprintf("%s %s", f.Act, m.ID)
-	switch f.Act {
-	case KillAgent:
-		r.fleet.Kill(m)
-	case PauseAgent:
-		r.fleet.Pause(m)
-		healed = func() error { r.fleet.Resume(m); return nil }
-	case CrashMachine:
-		r.fleet.Crash(m)
-	}
-	return healed, what
-}
-
-// member is whom f hits. Where nobody leads the first one has to do.
-func (r *run) member(ctx context.Context, f Fault) *Member {
-	if f.Who != theLeader {
-		return r.cluster.Members[f.Who]
-	}
-	if leader := r.cluster.Leader(ctx); leader != nil {
-		return leader
-	}
-	return r.cluster.Members[0]
 }
 
 // judge looks at all there is. failed is why the machines' time ended early.

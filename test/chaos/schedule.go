@@ -27,10 +27,21 @@ const (
 	KillAgent    Action = "kill-agent"
 	PauseAgent   Action = "pause-agent"
 	CrashMachine Action = "crash-machine"
+
+	CutMember     Action = "cut-member"      // from all but the observer
+	MuteMember    Action = "mute-member"     // it hears the other members, and they do not hear it
+	DeafenMember  Action = "deafen-member"   // they hear it, and it does not hear them
+	CutAgent      Action = "cut-agent"       // from all members
+	MuteAgent     Action = "mute-agent"      // its requests are lost
+	DeafenAgent   Action = "deafen-agent"    // its requests are carried out, and the replies are lost
+	CutFromLeader Action = "cut-from-leader" // one agent from the leader of that time
+	LosePackets   Action = "lose-packets"    // one in ten, of everybody's
+	DelayPackets  Action = "delay-packets"   // by up to 50 ms each way, of everybody's
 )
 
 // Actions lists all kinds.
-var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMachine}
+var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMachine,
+	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader, LosePackets, DelayPackets}
 
 // theLeader is Fault.Who of what is to hit the leader of that time.
 const theLeader = -1
@@ -68,6 +79,10 @@ func Plan(seed uint64, length time.Duration, members, machines int) Schedule {
 		{2, KillMember, members, false}, {2, KillMember, members, true},
 		{1, PauseMember, members, false}, {2, PauseMember, members, true},
 		{4, KillAgent, machines, false}, {2, PauseAgent, machines, false}, {1, CrashMachine, machines, false},
+		{1, CutMember, members, false}, {2, CutMember, members, true},
+		{1, MuteMember, members, true}, {1, DeafenMember, members, true},
+		{2, CutAgent, machines, false}, {1, MuteAgent, machines, false}, {2, DeafenAgent, machines, false},
+		{2, CutFromLeader, machines, false}, {1, LosePackets, 1, false}, {1, DelayPackets, 1, false},
 	}
 	var deck []int
 	for i, c := range choices {
