@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 
 var (
 	seed   = flag.Uint64("seed", 1, "the schedule to run")
+	seeds  = flag.Uint64("seeds", 0, "run as many schedules, from -seed on: the long form")
 	length = flag.Duration("length", 20*time.Second, "how long faults are inflicted")
 )
 
@@ -56,16 +59,47 @@ func site(t *testing.T) chaos.Config {
 	return chaos.Config{
 		Groups: [][]locksmith.Group{web, web, web, {"rack", "web"}, rack, rack},
 		Max:    map[locksmith.Group]int{"web": 2, "rack": 1},
-		Settle: 40 * time.Second,
 		Dir:    t.TempDir(),
 	}
 }
 
+// server builds locksmith-server.
+func server(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "locksmith-server")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/locksmith-server").CombinedOutput()
+	if err != nil {
+		t.Fatalf("building locksmith-server: %v\n%s", err, out)
+	}
+	return program
+}
+
+// TestSchedule runs one short schedule. A server that was killed is left to the long
+// form: its requests' places in the queues lapse with its lease of 30 s only.
 func TestSchedule(t *testing.T) {
 	require(t)
+	runSchedule(t, server(t), *seed, *length, 40*time.Second, chaos.KillServer)
+}
+
+// TestSchedules is the long form: many schedules, of all faults.
+func TestSchedules(t *testing.T) {
+	require(t)
+	if *seeds == 0 {
+		skip.LongForm(t, "make chaos")
+	}
+	program := server(t)
+	for i := range *seeds {
+		n := *seed + i
+		t.Run(fmt.Sprintf("seed %d", n), func(t *testing.T) { runSchedule(t, program, n, *length, 2*time.Minute) })
+	}
+}
+
+// runSchedule runs the schedule of a seed and reports what it broke.
+func runSchedule(t *testing.T, server string, seed uint64, length, settle time.Duration, without ...chaos.Action) {
 	cfg := site(t)
-	cfg.Seed, cfg.Length = *seed, *length
-	cfg.Faults = chaos.Plan(*seed, *length, 3, len(cfg.Groups))
+	cfg.Server, cfg.Served = server, []locksmith.Group{"web", "rack", "web"}
+	cfg.Seed, cfg.Length, cfg.Settle = seed, length, settle
+	cfg.Faults = chaos.Plan(seed, length, len(cfg.Groups)+len(cfg.Served), without...)
 	result, err := chaos.Run(t.Context(), cfg)
 	if err != nil {
 		t.Error(err)
@@ -73,16 +107,23 @@ func TestSchedule(t *testing.T) {
 	for _, v := range result.Violations {
 		t.Error("a guarantee was broken:", v)
 	}
-	if len(result.Lines) > 0 && result.Reboots < len(cfg.Groups) {
-		t.Errorf("%d reboots: nothing was tested", result.Reboots)
+	if most := len(cfg.Groups) + len(cfg.Served); result.Reboots < most {
+		t.Errorf("%d reboots of %d machines: nothing was tested", result.Reboots, most)
 	}
 	t.Logf("%d faults, %d reboots, %d revisions", len(cfg.Faults), result.Reboots, result.Revisions)
-	if t.Failed() {
-		t.Logf("again: go test ./test/chaos -run TestSchedule -seed %d -length %v\n%v", *seed, *length, cfg.Faults)
+	if !t.Failed() {
+		return
 	}
-	if dir := os.Getenv("LOCKSMITH_CHAOS_KEEP"); dir != "" {
-		must(t, result.Save(dir))
+	again, _, long := strings.Cut(t.Name(), "/")
+	if again += "$"; long {
+		again += " -seeds 1"
 	}
+	t.Logf("again: go test ./test/chaos -run %s -seed %d -length %v\n%v", again, seed, length, cfg.Faults)
+	kept, err := os.MkdirTemp("", "locksmith-chaos-")
+	must(t, err)
+	must(t, result.Save(kept))
+	must(t, os.CopyFS(filepath.Join(kept, "data"), os.DirFS(cfg.Dir)))
+	t.Log("what happened, and all logs, are in", kept)
 }
 
 func must(t *testing.T, err error) {

@@ -52,6 +52,7 @@ type holding struct {
 	machine  string
 	group    locksmith.Group
 	boot     string // in which it was granted
+	served   bool   // over FleetLock, which knows no boots
 	intended bool   // the step to the reboot was written
 	ended    *Change
 }
@@ -65,15 +66,16 @@ func CheckHeld(lines []Line, holdings []*holding, r Rules) (violations []string)
 			continue
 		}
 		up := slices.IndexFunc(lines[i:], func(n Line) bool { return n.Machine == l.Machine && n.Kind == KindUp })
+		// The history tells of a change after it was made: earlier than up is certain.
+		early := func(h *holding) bool { return h.ended != nil && (up < 0 || h.ended.At < lines[i+up].At) }
 		for _, g := range r.Groups[l.Machine] {
 			at := slices.IndexFunc(holdings, func(h *holding) bool {
-				return h.machine == l.Machine && h.group == g && h.boot == l.Boot && h.intended
+				return h.machine == l.Machine && h.group == g && (h.boot == l.Boot && h.intended || h.served && !early(h))
 			})
 			switch {
 			case at < 0:
 				violations = append(violations, fmt.Sprintf("%s went down without a slot in %q, or without having written so: %v", l.Machine, g, l))
-			// The history tells of a change after it was made: earlier than up is certain.
-			case holdings[at].ended != nil && (up < 0 || holdings[at].ended.At < lines[i+up].At):
+			case early(holdings[at]):
 				violations = append(violations, fmt.Sprintf("%s was down while its slot in %q was free (revision %d): %v",
 					l.Machine, g, holdings[at].ended.Revision, l))
 			}
@@ -173,7 +175,7 @@ func (s *state) record(g locksmith.Group, machine string, c *Change) {
 		return
 	}
 	if h == nil {
-		h = &holding{machine: machine, group: g, boot: doc.BootID}
+		h = &holding{machine: machine, group: g, boot: doc.BootID, served: doc.By == locksmith.ByFleetLock}
 		s.records[g][machine] = h
 		s.all = append(s.all, h)
 	}

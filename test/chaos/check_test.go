@@ -137,11 +137,11 @@ func TestPlan(t *testing.T) {
 	const length = time.Minute
 	kinds := make(map[chaos.Action]bool)
 	for seed := range uint64(50) {
-		plan := chaos.Plan(seed, length, 3, 6)
-		if !slices.Equal(plan, chaos.Plan(seed, length, 3, 6)) {
+		plan := chaos.Plan(seed, length, 9)
+		if !slices.Equal(plan, chaos.Plan(seed, length, 9)) {
 			t.Fatalf("seed %d gives two schedules", seed)
 		}
-		if slices.Equal(plan, chaos.Plan(seed+1, length, 3, 6)) {
+		if slices.Equal(plan, chaos.Plan(seed+1, length, 9)) {
 			t.Errorf("seeds %d and %d give the same schedule", seed, seed+1)
 		}
 		for _, f := range plan {

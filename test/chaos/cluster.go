@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,13 +23,8 @@ const (
 
 // Member is one member of the cluster.
 type Member struct {
-	Node     *Node
+	Daemon
 	Endpoint string
-
-	dir  string
-	args []string
-	mu   sync.Mutex // a start or stop at a time
-	proc *Process   // nil: it does not run
 }
 
 // Cluster is an etcd cluster, each member a process of Debian's etcd on a node of
@@ -54,13 +48,14 @@ func NewCluster(ctx context.Context, network *Network, observer *Node, dir strin
 			return nil, err
 		}
 		c.Members = append(c.Members, &Member{
-			Node: node, Endpoint: fmt.Sprintf("http://%s:%d", node.Addr, clientPort), dir: filepath.Join(dir, name),
+			Daemon:   Daemon{Node: node, log: filepath.Join(dir, name+".log")},
+			Endpoint: fmt.Sprintf("http://%s:%d", node.Addr, clientPort),
 		})
 		all = append(all, fmt.Sprintf("%s=http://%s:%d", name, node.Addr, peerPort))
 	}
 	for _, m := range c.Members {
 		peer := fmt.Sprintf("http://%s:%d", m.Node.Addr, peerPort)
-		m.args = []string{"--name", m.Node.Name, "--data-dir", m.dir + ".data", "--logger", "zap",
+		m.args = []string{"etcd", "--name", m.Node.Name, "--data-dir", filepath.Join(dir, m.Node.Name), "--logger", "zap",
 			"--listen-client-urls", m.Endpoint, "--advertise-client-urls", m.Endpoint,
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(all, ",")}
 		if err := m.Start(); err != nil {
@@ -73,48 +68,6 @@ func NewCluster(ctx context.Context, network *Network, observer *Node, dir strin
 		c.status = append(c.status, client)
 	}
 	return c, c.awaitReady(ctx)
-}
-
-// Start starts the member, if it does not run, with the data that it has.
-func (m *Member) Start() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.proc != nil {
-		return nil
-	}
-	log, err := os.OpenFile(m.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	cmd := exec.Command("etcd", m.args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	m.proc, err = m.Node.Start(cmd)
-	return err
-}
-
-// Kill kills the member, if it runs. Its data stays.
-func (m *Member) Kill() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.proc != nil {
-		m.proc.Kill()
-		m.proc = nil
-	}
-}
-
-// Pause stops the member where it is; Resume lets it go on, if it still runs.
-func (m *Member) Pause() { m.signal((*Process).Pause) }
-
-// Resume undoes Pause.
-func (m *Member) Resume() { m.signal((*Process).Resume) }
-
-func (m *Member) signal(send func(*Process)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.proc != nil {
-		send(m.proc)
-	}
 }
 
 // Endpoints are those of all members.
@@ -186,7 +139,7 @@ func (c *Cluster) awaitReady(ctx context.Context) error {
 				break
 			}
 			if ctx.Err() != nil {
-				log, _ := os.ReadFile(m.dir + ".log")
+				log, _ := os.ReadFile(m.log)
 				return errors.Join(fmt.Errorf("%s does not answer: %w", m.Node.Name, err), errors.New(string(log)))
 			}
 		}

@@ -29,6 +29,7 @@ type Machine struct {
 	ID     string
 	Groups []locksmith.Group
 	Node   *Node
+	Server *Daemon // of a machine that speaks FleetLock: who keeps its slot; else nil
 
 	proc   *Process
 	stdin  io.Writer
@@ -57,9 +58,8 @@ type Fleet struct {
 	failed    error         // why the harness could not go on
 }
 
-// NewFleet makes machines on nodes from number first on; groups has one element for
-// each. common is what is the same in every Boot.
-func NewFleet(network *Network, first int, dir string, common Boot, groups [][]locksmith.Group) (*Fleet, error) {
+// NewFleet is a fleet without machines. common is what is the same in every Boot.
+func NewFleet(dir string, common Boot) (*Fleet, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -68,16 +68,20 @@ func NewFleet(network *Network, first int, dir string, common Boot, groups [][]l
 	if f.log, err = os.Create(filepath.Join(dir, "agents.log")); err != nil {
 		return nil, err
 	}
-	for i, g := range groups {
-		id := fmt.Sprintf("m%d", i+1)
-		node, err := network.NewNode(id, first+i)
-		if err != nil {
-			return nil, err
-		}
-		f.machines = append(f.machines, &Machine{ID: id, Groups: g, Node: node})
-	}
 	go f.read(r)
 	return f, nil
+}
+
+// Add makes a machine on a node of its own. server is nil, or keeps its slot.
+func (f *Fleet) Add(network *Network, groups []locksmith.Group, server *Daemon) error {
+	number := len(f.machines) + 1
+	m := &Machine{ID: fmt.Sprintf("m%d", number), Groups: groups, Server: server}
+	var err error
+	if m.Node, err = network.NewNode(m.ID, firstMachine+number); err != nil {
+		return err
+	}
+	f.machines = append(f.machines, m)
+	return nil
 }
 
 // Start boots all machines.
@@ -284,6 +288,9 @@ func (f *Fleet) bootLocked(m *Machine) {
 func (f *Fleet) startLocked(m *Machine) {
 	b := f.boot
 	b.Machine, b.Groups, b.BootID, b.Needed = m.ID, m.Groups, m.boot, m.asked
+	if m.Server != nil {
+		b.FleetLock = serverURL(m.Server.Node)
+	}
 	b.Memory = filepath.Join(f.dir, m.ID, "memory.json")
 	doc, err := json.Marshal(b)
 	if err != nil {

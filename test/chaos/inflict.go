@@ -19,6 +19,9 @@ func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() erro
 	case KillMember, PauseMember, CutMember, MuteMember, DeafenMember:
 		m := r.member(ctx, f)
 		return fmt.Sprintf("%s %s", f.Act, m.Node.Name), r.hitMember(f.Act, m)
+	case KillServer, PauseServer, CutServer, DeafenServer:
+		s := r.servers[f.Who]
+		return fmt.Sprintf("%s %s", f.Act, s.Node.Name), r.hitServer(f.Act, s)
 	case LosePackets:
 		return string(f.Act), healing(r.network.Disturb(loseOneIn, 0))
 	case DelayPackets:
@@ -48,12 +51,34 @@ func (r *run) hitMember(act Action, m *Member) (heal func() error) {
 	for _, other := range r.fleet.machines {
 		others = append(others, other.Node)
 	}
+	for _, server := range r.servers {
+		others = append(others, server.Node)
+	}
 	return healing(r.cut([]*Node{m.Node}, others), r.cut(others, []*Node{m.Node}))
+}
+
+// hitServer inflicts a fault on a server, and returns how to heal it.
+func (r *run) hitServer(act Action, s *Daemon) (heal func() error) {
+	server := []*Node{s.Node}
+	switch act {
+	case KillServer:
+		s.Kill()
+		return s.Start
+	case PauseServer:
+		s.Pause()
+		return healing(s.Resume)
+	case DeafenServer:
+		return healing(r.cut(r.memberNodes(), server))
+	}
+	return healing(r.cut(server, r.memberNodes()), r.cut(r.memberNodes(), server))
 }
 
 // hitMachine inflicts a fault on a machine or its agent, and returns how to heal it.
 func (r *run) hitMachine(ctx context.Context, act Action, m *Machine) (heal func() error) {
 	from, to := []*Node{m.Node}, r.memberNodes()
+	if m.Server != nil {
+		to = []*Node{m.Server.Node}
+	}
 	switch act {
 	case KillAgent:
 		r.fleet.Kill(m)
@@ -70,6 +95,9 @@ func (r *run) hitMachine(ctx context.Context, act Action, m *Machine) (heal func
 		return healing(r.cut(from, to), r.cut(to, from))
 	case CutFromLeader:
 		leader := []*Node{r.leader(ctx).Node}
+		if m.Server != nil {
+			from = to
+		}
 		return healing(r.cut(from, leader), r.cut(leader, from))
 	}
 	return healing() // it comes back by itself

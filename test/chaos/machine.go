@@ -8,14 +8,17 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/fleetlock"
 	"github.com/locksmith-reboot/locksmith/internal/agent"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
+	"github.com/locksmith-reboot/locksmith/internal/lockclient"
 	"github.com/locksmith-reboot/locksmith/internal/memory"
 )
 
@@ -35,6 +38,7 @@ type Boot struct {
 	Endpoints []string
 	Memory    string // the file with what the machine remembers
 	Needed    bool   // this boot was told already that a reboot is needed
+	FleetLock string // the URL of the server that keeps the slot; empty: the store does
 
 	// Thief has the agent take slots without looking whether there are any: the
 	// checks have to see it.
@@ -67,17 +71,30 @@ func RunMachine(ctx context.Context, doc string) error {
 	}
 	says := &teller{out: os.NewFile(eventsFile, "events"), boot: b}
 	var lock agent.Lock = store
-	if b.Thief {
+	strategy := locksmith.StrategyEtcdLock
+	switch {
+	case b.Thief:
 		client, err := clientv3.New(clientv3.Config{Endpoints: b.Endpoints})
 		if err != nil {
 			return err
 		}
 		defer client.Close()
 		lock = &thief{Lock: store, client: client}
+	case b.FleetLock != "":
+		strategy = locksmith.StrategyFleetLock
+		kept, err := lockclient.Open(lockclient.Config{
+			Client: &fleetlock.Client{URL: b.FleetLock}, ID: b.Machine, Group: b.Groups[0],
+			Path: filepath.Join(filepath.Dir(b.Memory), "fleet-lock.json"), Log: log,
+		})
+		if err != nil {
+			return err
+		}
+		go kept.Run(ctx) // until the process is killed
+		lock = kept
 	}
 	a, err := agent.New(agent.Config{
 		MachineID: b.Machine, BootID: b.BootID, Hostname: b.Machine, Groups: b.Groups,
-		Strategy: locksmith.StrategyEtcdLock, Priority: locksmith.DefaultPriority,
+		Strategy: strategy, Priority: locksmith.DefaultPriority,
 		Lock: lock, Machine: &hardware{says: says}, Triggers: []agent.Trigger{&need{boot: b}},
 		Memory: remembered, Remember: file.Save, OnChange: says.phase, Log: log,
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,7 +20,9 @@ type Config struct {
 	Seed   uint64
 	Faults Schedule
 	Length time.Duration           // until all faults are healed
-	Groups [][]locksmith.Group     // required: of each machine
+	Groups [][]locksmith.Group     // required: of each machine on the store itself
+	Served []locksmith.Group       // of each machine that speaks FleetLock
+	Server string                  // the program locksmith-server; required with Served
 	Max    map[locksmith.Group]int // required: of each group
 	Settle time.Duration           // how long the machines may take after the healing
 	Thief  bool                    // see Boot
@@ -28,9 +31,11 @@ type Config struct {
 
 // The nodes' numbers: members have 1 to 9.
 const (
-	firstMachine = 11
+	firstMachine = 10
+	firstServer  = 200
 	observerNode = 250
 	members      = 3
+	servers      = 2 // that speak FleetLock
 )
 
 // Result is what a run has shown.
@@ -46,6 +51,7 @@ type run struct {
 	Config
 	network *Network
 	cluster *Cluster
+	servers []*Daemon
 	fleet   *Fleet
 	history *History
 }
@@ -54,6 +60,9 @@ type run struct {
 // harness failed, or that the machines did not get through in time; the result then
 // has what was seen until there.
 func Run(ctx context.Context, cfg Config) (result Result, err error) {
+	if len(cfg.Served) < servers && slices.ContainsFunc(cfg.Faults, Fault.ofServer) {
+		return result, fmt.Errorf("faults of servers need %d machines that speak FleetLock", servers)
+	}
 	r := &run{Config: cfg, network: NewNetwork(cfg.Seed)}
 	defer r.network.Close()
 	observer, err := r.network.NewNode("observer", observerNode)
@@ -79,12 +88,37 @@ func Run(ctx context.Context, cfg Config) (result Result, err error) {
 			return result, err
 		}
 	}
-	r.fleet, err = NewFleet(r.network, firstMachine, cfg.Dir, Boot{Endpoints: r.cluster.Endpoints(), Thief: cfg.Thief}, cfg.Groups)
-	if err != nil {
+	if err := r.populate(ready); err != nil {
 		return result, err
 	}
 	err = r.live(ctx)
 	return r.judge(ctx, err)
+}
+
+// populate makes the machines, and the servers of those that need them.
+func (r *run) populate(ctx context.Context) (err error) {
+	r.fleet, err = NewFleet(r.Dir, Boot{Endpoints: r.cluster.Endpoints(), Thief: r.Thief})
+	if err != nil {
+		return err
+	}
+	for _, groups := range r.Groups {
+		if err := r.fleet.Add(r.network, groups, nil); err != nil {
+			return err
+		}
+	}
+	for i, group := range r.Served {
+		if i < servers {
+			server, err := r.startServer(ctx, i)
+			if err != nil {
+				return err
+			}
+			r.servers = append(r.servers, server)
+		}
+		if err := r.fleet.Add(r.network, []locksmith.Group{group}, r.servers[i%len(r.servers)]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // live is the machines' time: the schedule, and until all are through.

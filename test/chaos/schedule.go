@@ -35,13 +35,18 @@ const (
 	MuteAgent     Action = "mute-agent"      // its requests are lost
 	DeafenAgent   Action = "deafen-agent"    // its requests are carried out, and the replies are lost
 	CutFromLeader Action = "cut-from-leader" // one agent from the leader of that time
+	KillServer    Action = "kill-server"     // it is started again when the fault is healed
+	PauseServer   Action = "pause-server"    //
+	CutServer     Action = "cut-server"      // from all members
+	DeafenServer  Action = "deafen-server"   // its changes are made, and it does not learn of it
 	LosePackets   Action = "lose-packets"    // one in ten, of everybody's
 	DelayPackets  Action = "delay-packets"   // by up to 50 ms each way, of everybody's
 )
 
 // Actions lists all kinds.
 var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMachine,
-	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader, LosePackets, DelayPackets}
+	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader,
+	KillServer, PauseServer, CutServer, DeafenServer, LosePackets, DelayPackets}
 
 // theLeader is Fault.Who of what is to hit the leader of that time.
 const theLeader = -1
@@ -52,6 +57,11 @@ func (f Fault) String() string {
 		who = "leader"
 	}
 	return fmt.Sprintf("%7v %-14s %-6s for %v", f.At, f.Act, who, f.For)
+}
+
+// ofServer says whether it hits a locksmith-server.
+func (f Fault) ofServer() bool {
+	return slices.Contains([]Action{KillServer, PauseServer, CutServer, DeafenServer}, f.Act)
 }
 
 // Schedule is a number of faults in the order in which they begin.
@@ -67,8 +77,8 @@ func (s Schedule) String() string {
 
 // Plan computes a schedule: of a seed, always the same. The first fault begins after
 // a moment of rest, and all are healed when length is over. Faults overlap: two
-// members may well be away, and with them the cluster.
-func Plan(seed uint64, length time.Duration, members, machines int) Schedule {
+// members may well be away, and with them the cluster. Kinds in without are left out.
+func Plan(seed uint64, length time.Duration, machines int, without ...Action) Schedule {
 	rng := rand.New(rand.NewPCG(seed, 0x706c616e))
 	choices := []struct {
 		weight int
@@ -82,10 +92,15 @@ func Plan(seed uint64, length time.Duration, members, machines int) Schedule {
 		{1, CutMember, members, false}, {2, CutMember, members, true},
 		{1, MuteMember, members, true}, {1, DeafenMember, members, true},
 		{2, CutAgent, machines, false}, {1, MuteAgent, machines, false}, {2, DeafenAgent, machines, false},
-		{2, CutFromLeader, machines, false}, {1, LosePackets, 1, false}, {1, DelayPackets, 1, false},
+		{2, CutFromLeader, machines, false}, {2, KillServer, servers, false}, {1, PauseServer, servers, false},
+		{1, CutServer, servers, false}, {1, DeafenServer, servers, false},
+		{1, LosePackets, 1, false}, {1, DelayPackets, 1, false},
 	}
 	var deck []int
 	for i, c := range choices {
+		if slices.Contains(without, c.act) {
+			continue
+		}
 		deck = append(deck, slices.Repeat([]int{i}, c.weight)...)
 	}
 	var s Schedule
