@@ -94,8 +94,8 @@ type state struct {
 }
 
 // CheckStore judges every revision of the store: what stood there agreed with
-// itself, no slot was granted where none was free, and a machine of several groups
-// held a slot in all or in none. It also returns who held what.
+// itself and with the history written at the same time, no slot was granted where
+// none was free, and a machine of several groups held a slot in all or in none. It also returns who held what.
 func CheckStore(changes []Change, r Rules) (holdings []*holding, violations []string) {
 	s := &state{rules: r, semaphores: make(map[locksmith.Group]locksmith.Semaphore), records: make(map[locksmith.Group]map[string]*holding)}
 	for len(changes) > 0 {
@@ -112,6 +112,8 @@ func CheckStore(changes []Change, r Rules) (holdings []*holding, violations []st
 func (s *state) apply(changes []Change) {
 	revision := changes[0].Revision
 	touched := false
+	changed := make(map[locksmith.Group]locksmith.Semaphore) // what they were before
+	told := make(map[locksmith.Group][][]byte)
 	for i := range changes {
 		rest, ours := strings.CutPrefix(changes[i].Key, prefix)
 		if !ours {
@@ -122,7 +124,10 @@ func (s *state) apply(changes []Change) {
 			machine, isRecord := strings.CutPrefix(rest, "holders/")
 			switch {
 			case !ofGroup:
+			case strings.HasPrefix(rest, "history/") && changes[i].Value != nil:
+				told[g] = append(told[g], changes[i].Value)
 			case rest == "semaphore":
+				changed[g] = s.semaphores[g]
 				s.semaphore(g, changes[i])
 				touched = true
 			case isRecord:
@@ -130,6 +135,9 @@ func (s *state) apply(changes []Change) {
 				touched = true
 			}
 		}
+	}
+	for g, before := range changed {
+		s.agree(revision, g, before, s.semaphores[g], told[g])
 	}
 	if touched {
 		s.consistent(revision)

@@ -31,9 +31,10 @@ func lines(told ...string) []chaos.Line {
 
 // changes reads "rev group holders [machine:boot:phase|machine:gone]" of revisions
 // that follow one another half a second after each line of lines.
-func changes(told ...string) []chaos.Change {
+func changes(documents ...string) []chaos.Change {
 	var list []chaos.Change
-	for i, s := range told {
+	before := make(map[string]locksmith.Semaphore)
+	for i, s := range documents {
 		revision := int64(i + 1)
 		at := time.Duration(i+1)*time.Second + 500*time.Millisecond
 		for _, part := range strings.Fields(s) {
@@ -43,6 +44,8 @@ func changes(told ...string) []chaos.Change {
 				sem, _ := locksmith.NewSemaphore().SetMax(rules.Max[locksmith.Group(group)])
 				sem.Holders = slices.DeleteFunc(strings.Split(holders, ","), func(h string) bool { return h == "" })
 				sem.Semaphore = sem.Max - len(sem.Holders)
+				list = append(list, told(key, at, revision, before[group], sem))
+				before[group] = sem
 				list = append(list, chaos.Change{At: at, Revision: revision, Key: key + "/semaphore", Value: []byte(sem.Document())})
 				continue
 			}
@@ -55,6 +58,49 @@ func changes(told ...string) []chaos.Change {
 		}
 	}
 	return list
+}
+
+// told is the entry of the history that leads from one semaphore to the other.
+func told(key string, at time.Duration, revision int64, before, after locksmith.Semaphore) chaos.Change {
+	more := []string{`{"action":"set-max"}`}
+	for _, m := range after.Holders {
+		if !before.Holds(m) {
+			more = append(more, fmt.Sprintf(`{"action":"lock","machine":%q}`, m))
+		}
+	}
+	for _, m := range before.Holders {
+		if !after.Holds(m) {
+			more = append(more, fmt.Sprintf(`{"action":"unlock","machine":%q}`, m))
+		}
+	}
+	doc := fmt.Sprintf(`{"action":"set-max","more":[%s]}`, strings.Join(more, ","))
+	return chaos.Change{At: at, Revision: revision, Key: key + "/history/0001", Value: []byte(doc)}
+}
+
+func TestCheckRing(t *testing.T) {
+	good := changes("web/=b web/b:1:acquired", "web/= web/b:gone")
+	entries := 0
+	for i := range good {
+		if !strings.Contains(good[i].Key, "/history/") {
+			continue
+		}
+		entries++
+		for doc, want := range map[string]string{
+			`{"action":"lock","machine":"c"}`:   "the history of", // neither grant nor release
+			`{"action":"unlock","machine":"c"}`: "tells of unlock of c",
+			`{"action":`:                        "unexpected end",
+		} {
+			bad := slices.Clone(good)
+			bad[i].Value = []byte(doc)
+			_, violations := chaos.CheckStore(bad, rules)
+			found(t, violations, want)
+		}
+		_, violations := chaos.CheckStore(slices.Delete(slices.Clone(good), i, i+1), rules)
+		found(t, violations, "changed with 0 entries in the history")
+	}
+	if entries != 2 {
+		t.Errorf("%d entries", entries)
+	}
 }
 
 func TestCheckDown(t *testing.T) {

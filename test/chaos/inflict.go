@@ -22,6 +22,8 @@ func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() erro
 	case KillServer, PauseServer, CutServer, DeafenServer:
 		s := r.servers[f.Who]
 		return fmt.Sprintf("%s %s", f.Act, s.Node.Name), r.hitServer(f.Act, s)
+	case LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll:
+		return r.administer(ctx, f)
 	case LosePackets:
 		return string(f.Act), healing(r.network.Disturb(loseOneIn, 0))
 	case DelayPackets:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,6 +55,7 @@ type run struct {
 	servers []*Daemon
 	fleet   *Fleet
 	history *History
+	admin   *etcd.Store // an administrator's, from the observer's node
 }
 
 // Run carries out the schedule and judges what happened. An error means that the
@@ -82,9 +84,9 @@ func Run(ctx context.Context, cfg Config) (result Result, err error) {
 	defer client.Close()
 	r.history = Follow(client)
 	defer r.history.Close()
-	store := etcd.New(client, etcd.Config{Endpoints: r.cluster.Endpoints()})
+	r.admin = etcd.New(client, etcd.Config{Endpoints: r.cluster.Endpoints(), Timeout: callTimeout})
 	for g, n := range cfg.Max {
-		if _, err := store.SetMax(ctx, g, n, "chaos"); err != nil {
+		if _, err := r.admin.SetMax(ctx, g, n, adminName); err != nil {
 			return result, err
 		}
 	}
@@ -191,7 +193,12 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 	defer cancel()
 	changes, err := r.history.Changes(ctx)
 	failed = errors.Join(failed, err)
-	rules := Rules{Groups: make(map[string][]locksmith.Group), Max: r.Max}
+	rules := Rules{Groups: make(map[string][]locksmith.Group), Max: maps.Clone(r.Max)}
+	for _, f := range r.Faults {
+		if f.Act == RaiseMax { // CheckStore judges each grant by the max of its time
+			rules.Max[r.group(f)] = r.Max[r.group(f)] + 1
+		}
+	}
 	for _, m := range r.fleet.machines {
 		rules.Groups[m.ID] = m.Groups
 	}

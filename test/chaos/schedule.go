@@ -39,6 +39,12 @@ const (
 	PauseServer   Action = "pause-server"    //
 	CutServer     Action = "cut-server"      // from all members
 	DeafenServer  Action = "deafen-server"   // its changes are made, and it does not learn of it
+	LowerMax      Action = "lower-max"       // an administrator sets max to 0
+	RaiseMax      Action = "raise-max"       // to one more than there were
+	HoldSlot      Action = "hold-slot"       // one takes a slot by hand
+	PauseGroup    Action = "pause-group"     // one pauses a group,
+	PauseMachine  Action = "pause-machine"   // a machine,
+	PauseAll      Action = "pause-all"       // or everybody
 	LosePackets   Action = "lose-packets"    // one in ten, of everybody's
 	DelayPackets  Action = "delay-packets"   // by up to 50 ms each way, of everybody's
 )
@@ -46,7 +52,8 @@ const (
 // Actions lists all kinds.
 var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMachine,
 	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader,
-	KillServer, PauseServer, CutServer, DeafenServer, LosePackets, DelayPackets}
+	KillServer, PauseServer, CutServer, DeafenServer, LosePackets, DelayPackets,
+	LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll}
 
 // theLeader is Fault.Who of what is to hit the leader of that time.
 const theLeader = -1
@@ -94,6 +101,8 @@ func Plan(seed uint64, length time.Duration, machines int, without ...Action) Sc
 		{2, CutAgent, machines, false}, {1, MuteAgent, machines, false}, {2, DeafenAgent, machines, false},
 		{2, CutFromLeader, machines, false}, {2, KillServer, servers, false}, {1, PauseServer, servers, false},
 		{1, CutServer, servers, false}, {1, DeafenServer, servers, false},
+		{1, LowerMax, machines, false}, {1, RaiseMax, machines, false}, {2, HoldSlot, machines, false},
+		{1, PauseGroup, machines, false}, {1, PauseMachine, machines, false}, {1, PauseAll, 1, false},
 		{1, LosePackets, 1, false}, {1, DelayPackets, 1, false},
 	}
 	var deck []int
