@@ -110,7 +110,7 @@ func runSchedule(t *testing.T, server string, seed uint64, length, settle time.D
 	if most := len(cfg.Groups) + len(cfg.Served); result.Reboots < most {
 		t.Errorf("%d reboots of %d machines: nothing was tested", result.Reboots, most)
 	}
-	t.Logf("%d faults, %d reboots, %d revisions", len(cfg.Faults), result.Reboots, result.Revisions)
+	t.Logf("%d faults, %d reboots, %d calls, %d revisions", len(cfg.Faults), result.Reboots, result.Calls, result.Revisions)
 	if !t.Failed() {
 		return
 	}

@@ -117,6 +117,8 @@ func TestCheckDown(t *testing.T) {
 	}
 }
 
+func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
 // found compares violations with what one of them says; "": there are none.
 func found(t *testing.T, violations []string, want string) {
 	t.Helper()

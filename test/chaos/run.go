@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anishathalye/porcupine"
+
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
 )
@@ -44,6 +46,7 @@ type Result struct {
 	Violations []string
 	Lines      []Line
 	Reboots    int
+	Calls      int // that were held against the model
 	Revisions  int64
 }
 
@@ -53,6 +56,8 @@ type run struct {
 	network *Network
 	cluster *Cluster
 	servers []*Daemon
+	callers []*Node
+	calls   []Call
 	fleet   *Fleet
 	history *History
 	admin   *etcd.Store // an administrator's, from the observer's node
@@ -103,6 +108,16 @@ func (r *run) populate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	for i := range callers {
+		node, err := r.network.NewNode(fmt.Sprintf("caller%d", i+1), firstCaller+i)
+		if err != nil {
+			return err
+		}
+		r.callers = append(r.callers, node)
+	}
+	if _, err := r.admin.SetMax(ctx, callersGroup, callersMax, adminName); err != nil {
+		return err
+	}
 	for _, groups := range r.Groups {
 		if err := r.fleet.Add(r.network, groups, nil); err != nil {
 			return err
@@ -127,9 +142,25 @@ func (r *run) populate(ctx context.Context) (err error) {
 func (r *run) live(ctx context.Context) error {
 	defer r.fleet.Close()
 	r.fleet.Start()
-	if err := r.inflict(ctx); err != nil {
+	calling, hangUp := context.WithCancel(ctx)
+	defer hangUp()
+	var called error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.calls, called = r.call(ctx, calling)
+	}()
+	err := r.inflict(ctx)
+	hangUp()
+	<-done
+	if err := errors.Join(err, called); err != nil {
 		return err
 	}
+	return r.settle(ctx)
+}
+
+// settle returns once all machines are through, after everything was healed.
+func (r *run) settle(ctx context.Context) error {
 	r.fleet.Note("all is healed")
 	done := r.fleet.Finish()
 	settle := time.NewTimer(r.Settle)
@@ -199,6 +230,7 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 			rules.Max[r.group(f)] = r.Max[r.group(f)] + 1
 		}
 	}
+	rules.Max[callersGroup] = callersMax
 	for _, m := range r.fleet.machines {
 		rules.Groups[m.ID] = m.Groups
 	}
@@ -212,6 +244,10 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 		result.Revisions = changes[n-1].Revision
 	}
 	holdings, violations := CheckStore(changes, rules)
+	if CheckCalls(r.calls, callersMax) == porcupine.Illegal {
+		violations = append(violations, fmt.Sprintf("the %d calls of %q cannot have been carried out one after the other", len(r.calls), callersGroup))
+	}
+	result.Calls = len(r.calls)
 	result.Violations = append(violations, CheckDown(lines, rules)...)
 	result.Violations = append(result.Violations, CheckHeld(lines, holdings, rules)...)
 	if failed == nil {
