@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile scale scale-plots
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile scale scale-plots chaos
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -27,6 +27,9 @@ test-machines: ## the tests on real machines (root)
 test-machines-long: ## the same with the long forms
 	@LOCKSMITH_MACHINES_LONG=1 scripts/test machines
 
+chaos: ## the lock under faults, SEEDS schedules (200) from SEED (1) on, of DURATION (1m) each (root; long)
+	@scripts/test chaos -run TestSchedules -v -timeout 0 -seeds $(or $(SEEDS),200) -seed $(or $(SEED),1) -length $(or $(DURATION),1m)
+
 test-race: ## the concurrent packages under the race detector, twenty times (needs gcc; long)
 	@scripts/test race
 
@@ -47,6 +50,7 @@ bench-quick: build ## the same in a short form
 
 model: ## explore the model of the protocol in its long form (a few minutes, 8 GiB)
 	@LOCKSMITH_MODEL_LONG=1 go test -count=1 -timeout 60m -v -run 'TestPromises|TestTwo|TestLong' ./test/model
+
 scale: ## how it behaves as fleets grow: policies on virtual time, ten thousand machines on one etcd
 	@go run ./test/scale
 

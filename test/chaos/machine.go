@@ -1,0 +1,190 @@
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/fleetlock"
+	"github.com/locksmith-reboot/locksmith/internal/agent"
+	"github.com/locksmith-reboot/locksmith/internal/etcd"
+	"github.com/locksmith-reboot/locksmith/internal/lockclient"
+	"github.com/locksmith-reboot/locksmith/internal/memory"
+)
+
+// RoleVariable names the environment variable that makes the test's program one
+// machine's agent: it has a Boot as JSON.
+const RoleVariable = "LOCKSMITH_CHAOS_MACHINE"
+
+// eventsFile is the number of the pipe to which the agent's process writes what
+// happens. All of them share it, and its order is the order of what happened.
+const eventsFile = 3
+
+// Boot is what the process of an agent is told.
+type Boot struct {
+	Machine   string
+	Groups    []locksmith.Group
+	BootID    string
+	Endpoints []string
+	Memory    string // the file with what the machine remembers
+	Needed    bool   // this boot was told already that a reboot is needed
+	FleetLock string // the URL of the server that keeps the slot; empty: the store does
+
+	// Thief has the agent take slots without looking whether there are any: the
+	// checks have to see it.
+	Thief bool
+}
+
+// leaseTTL is that of the agents: short, so that queues move on soon after one was
+// killed for good.
+const leaseTTL = 3 * time.Second
+
+// callTimeout is that of the agents' requests.
+const callTimeout = 3 * time.Second
+
+// RunMachine is the process of one machine's agent, from its start until it is
+// killed. doc is the Boot. Lines on standard input say that a reboot is needed.
+func RunMachine(ctx context.Context, doc string) error {
+	var b Boot
+	if err := json.Unmarshal([]byte(doc), &b); err != nil {
+		return fmt.Errorf("%s: %w", RoleVariable, err)
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("machine", b.Machine, "boot", b.BootID[:8])
+	store, err := etcd.Dial(etcd.Config{Endpoints: b.Endpoints, Timeout: callTimeout, LeaseTTL: leaseTTL, Log: log})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	file, remembered, err := memory.Open(b.Memory)
+	if err != nil {
+		return err
+	}
+	says := &teller{out: os.NewFile(eventsFile, "events"), boot: b}
+	var lock agent.Lock = store
+	strategy := locksmith.StrategyEtcdLock
+	switch {
+	case b.Thief:
+		client, err := clientv3.New(clientv3.Config{Endpoints: b.Endpoints})
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		lock = &thief{Lock: store, client: client}
+	case b.FleetLock != "":
+		strategy = locksmith.StrategyFleetLock
+		kept, err := lockclient.Open(lockclient.Config{
+			Client: &fleetlock.Client{URL: b.FleetLock}, ID: b.Machine, Group: b.Groups[0],
+			Path: filepath.Join(filepath.Dir(b.Memory), "fleet-lock.json"), Log: log,
+		})
+		if err != nil {
+			return err
+		}
+		go kept.Run(ctx) // until the process is killed
+		lock = kept
+	}
+	a, err := agent.New(agent.Config{
+		MachineID: b.Machine, BootID: b.BootID, Hostname: b.Machine, Groups: b.Groups,
+		Strategy: strategy, Priority: locksmith.DefaultPriority,
+		Lock: lock, Machine: &hardware{says: says}, Triggers: []agent.Trigger{&need{boot: b}},
+		Memory: remembered, Remember: file.Save, OnChange: says.phase, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// teller writes down what happens, one line each.
+type teller struct {
+	out  *os.File
+	boot Boot
+	last locksmith.Phase // of the line before; phase is called by one goroutine
+}
+
+func (t *teller) tell(kind, note string) {
+	if err := writeLine(t.out, Line{Machine: t.boot.Machine, Boot: t.boot.BootID, Kind: kind, Note: note}); err != nil {
+		panic(err) // nothing could be judged any more
+	}
+}
+
+func (t *teller) phase(s agent.Status) {
+	if s.Phase != t.last {
+		t.last = s.Phase
+		t.tell(KindPhase, string(s.Phase))
+	}
+}
+
+// hardware is the machine as the agent of one boot sees it. Nobody logs in.
+type hardware struct {
+	says *teller
+	mu   sync.Mutex
+	down bool
+}
+
+// Reboot says that the machine is down, before anything else, and leaves it to the
+// harness to end the process: from the call on it counts as down.
+func (h *hardware) Reboot(context.Context, locksmith.Method) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down {
+		return errors.New("the machine is down already")
+	}
+	h.down = true
+	h.says.tell(KindDown, "")
+	return nil
+}
+
+// GoingDown is true from the reboot on.
+func (h *hardware) GoingDown(context.Context) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.down, nil
+}
+
+// Sessions: nobody is logged in.
+func (h *hardware) Sessions(context.Context) ([]agent.Session, error) { return nil, nil }
+
+// SessionChanges never happen.
+func (h *hardware) SessionChanges(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// Tell has nobody to tell.
+func (h *hardware) Tell(context.Context, []agent.Session, string) error { return nil }
+
+// need is the trigger: the harness says when.
+type need struct{ boot Boot }
+
+// Name is the trigger's.
+func (n *need) Name() string { return "chaos" }
+
+// Watch reports what the harness said before, and then that a reboot is needed once
+// it says so.
+func (n *need) Watch(ctx context.Context, report func(agent.Need)) error {
+	reason := "asked for in boot " + n.boot.BootID // each its own, or the breaker would see one that was not cured
+	report(agent.Need{Trigger: n.Name(), Needed: n.boot.Needed, Reason: reason})
+	asked := make(chan struct{})
+	go func() {
+		if bufio.NewScanner(os.Stdin).Scan() {
+			close(asked)
+		}
+	}()
+	select {
+	case <-asked:
+		report(agent.Need{Trigger: n.Name(), Needed: true, Reason: reason})
+	case <-ctx.Done():
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}

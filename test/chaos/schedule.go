@@ -1,0 +1,132 @@
+package chaos
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Fault is one thing that goes wrong for a while.
+type Fault struct {
+	At  time.Duration // since the start
+	For time.Duration // until it is healed
+	Act Action
+	Who int // which member or machine, from 0; -1: the leader at that time, or all
+}
+
+// Action is a kind of fault.
+type Action string
+
+// The kinds. What is killed is started again when the fault is healed, but for
+// agents and machines, which come back by themselves.
+const (
+	KillMember   Action = "kill-member"
+	PauseMember  Action = "pause-member"
+	KillAgent    Action = "kill-agent"
+	PauseAgent   Action = "pause-agent"
+	CrashMachine Action = "crash-machine"
+
+	CutMember     Action = "cut-member"      // from all but the observer
+	MuteMember    Action = "mute-member"     // it hears the other members, and they do not hear it
+	DeafenMember  Action = "deafen-member"   // they hear it, and it does not hear them
+	CutAgent      Action = "cut-agent"       // from all members
+	MuteAgent     Action = "mute-agent"      // its requests are lost
+	DeafenAgent   Action = "deafen-agent"    // its requests are carried out, and the replies are lost
+	CutFromLeader Action = "cut-from-leader" // one agent from the leader of that time
+	KillServer    Action = "kill-server"     // it is started again when the fault is healed
+	PauseServer   Action = "pause-server"    //
+	CutServer     Action = "cut-server"      // from all members
+	DeafenServer  Action = "deafen-server"   // its changes are made, and it does not learn of it
+	LowerMax      Action = "lower-max"       // an administrator sets max to 0
+	RaiseMax      Action = "raise-max"       // to one more than there were
+	HoldSlot      Action = "hold-slot"       // one takes a slot by hand
+	PauseGroup    Action = "pause-group"     // one pauses a group,
+	PauseMachine  Action = "pause-machine"   // a machine,
+	PauseAll      Action = "pause-all"       // or everybody
+	LosePackets   Action = "lose-packets"    // one in ten, of everybody's
+	DelayPackets  Action = "delay-packets"   // by up to 50 ms each way, of everybody's
+)
+
+// Actions lists all kinds.
+var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMachine,
+	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader,
+	KillServer, PauseServer, CutServer, DeafenServer, LosePackets, DelayPackets,
+	LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll}
+
+// theLeader is Fault.Who of what is to hit the leader of that time.
+const theLeader = -1
+
+func (f Fault) String() string {
+	who := fmt.Sprint(f.Who + 1)
+	if f.Who == theLeader {
+		who = "leader"
+	}
+	return fmt.Sprintf("%7v %-14s %-6s for %v", f.At, f.Act, who, f.For)
+}
+
+// ofServer says whether it hits a locksmith-server.
+func (f Fault) ofServer() bool {
+	return slices.Contains([]Action{KillServer, PauseServer, CutServer, DeafenServer}, f.Act)
+}
+
+// Schedule is a number of faults in the order in which they begin.
+type Schedule []Fault
+
+func (s Schedule) String() string {
+	var b strings.Builder
+	for _, f := range s {
+		fmt.Fprintln(&b, f)
+	}
+	return b.String()
+}
+
+// Plan computes a schedule: of a seed, always the same. The first fault begins after
+// a moment of rest, and all are healed when length is over. Faults overlap: two
+// members may well be away, and with them the cluster. Kinds in without are left out.
+func Plan(seed uint64, length time.Duration, machines int, without ...Action) Schedule {
+	rng := rand.New(rand.NewPCG(seed, 0x706c616e))
+	choices := []struct {
+		weight int
+		act    Action
+		among  int // how many there are to choose from
+		leader bool
+	}{
+		{2, KillMember, members, false}, {2, KillMember, members, true},
+		{1, PauseMember, members, false}, {2, PauseMember, members, true},
+		{4, KillAgent, machines, false}, {2, PauseAgent, machines, false}, {1, CrashMachine, machines, false},
+		{1, CutMember, members, false}, {2, CutMember, members, true},
+		{1, MuteMember, members, true}, {1, DeafenMember, members, true},
+		{2, CutAgent, machines, false}, {1, MuteAgent, machines, false}, {2, DeafenAgent, machines, false},
+		{2, CutFromLeader, machines, false}, {2, KillServer, servers, false}, {1, PauseServer, servers, false},
+		{1, CutServer, servers, false}, {1, DeafenServer, servers, false},
+		{1, LowerMax, machines, false}, {1, RaiseMax, machines, false}, {2, HoldSlot, machines, false},
+		{1, PauseGroup, machines, false}, {1, PauseMachine, machines, false}, {1, PauseAll, 1, false},
+		{1, LosePackets, 1, false}, {1, DelayPackets, 1, false},
+	}
+	var deck []int
+	for i, c := range choices {
+		if slices.Contains(without, c.act) {
+			continue
+		}
+		deck = append(deck, slices.Repeat([]int{i}, c.weight)...)
+	}
+	var s Schedule
+	for at := between(rng, 500, 1500); ; at += between(rng, 100, 1200) {
+		c := choices[deck[rng.IntN(len(deck))]]
+		f := Fault{At: at, For: between(rng, 300, 3000), Act: c.act, Who: rng.IntN(c.among)}
+		if c.leader {
+			f.Who = theLeader
+		}
+		if f.At+f.For > length {
+			return s
+		}
+		s = append(s, f)
+	}
+}
+
+// between is a random time of from to to milliseconds.
+func between(rng *rand.Rand, from, to int) time.Duration {
+	return time.Duration(from+rng.IntN(to-from+1)) * time.Millisecond
+}

@@ -1,0 +1,45 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// serverPort is where locksmith-server listens.
+const serverPort = 8080
+
+func serverURL(node *Node) string { return fmt.Sprintf("http://%s:%d", node.Addr, serverPort) }
+
+// startServer starts locksmith-server number i, from 0, on a node of its own, and
+// returns once it takes connections.
+func (r *run) startServer(ctx context.Context, i int) (*Daemon, error) {
+	name := fmt.Sprintf("server%d", i+1)
+	node, err := r.network.NewNode(name, firstServer+i)
+	if err != nil {
+		return nil, err
+	}
+	address := net.JoinHostPort(node.Addr.String(), fmt.Sprint(serverPort))
+	d := &Daemon{Node: node, log: filepath.Join(r.Dir, name+".log"), args: []string{r.Server,
+		"-listen", address, "-insecure-listen", "-endpoint", strings.Join(r.cluster.Endpoints(), ","), "-log-format", "text"}}
+	if err := d.Start(); err != nil {
+		return nil, err
+	}
+	for {
+		c, err := r.cluster.observer.Dial(ctx, address)
+		if err == nil {
+			return d, c.Close()
+		}
+		select {
+		case <-d.proc.Ended:
+			said, _ := os.ReadFile(d.log)
+			return nil, fmt.Errorf("%s has ended: %s", name, said)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s does not listen: %w", name, err)
+		default:
+		}
+	}
+}
