@@ -208,6 +208,10 @@ const handshakeLimit = 2500 * time.Millisecond
 func peerSocket(dir string) string { return filepath.Join(dir, "peer.sock") }
 func httpSocket(dir string) string { return filepath.Join(dir, "http.sock") }
 
+// HTTPSocket is the path of the unix socket at which etcd's own pages are, such as
+// /metrics. They are not at its endpoint.
+func (s *Server) HTTPSocket() string { return httpSocket(s.cfg.Dir) }
+
 // sockets are all sockets of a server.
 func (c Config) sockets() []string {
 	list := []string{peerSocket(c.Dir), httpSocket(c.Dir)}

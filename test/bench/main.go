@@ -31,6 +31,7 @@ func main() {
 // bench is one run.
 type bench struct {
 	endpoint string // of the etcd that is measured
+	socket   string // of its metrics; empty: they are at the endpoint
 	dir      string // for data and programs, removed at the end
 	lengths  []int  // of the queues
 	quick    bool
@@ -153,10 +154,10 @@ func (b *bench) part(ctx context.Context, name string, run func(*bench, context.
 		if err != nil {
 			return err
 		}
-		b.endpoint = server.endpoint
+		b.endpoint, b.socket = server.endpoint, server.socket
 		defer func() {
 			server.stop()
-			b.endpoint = ""
+			b.endpoint, b.socket = "", ""
 		}()
 	}
 	return run(b, ctx)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -25,7 +26,7 @@ import (
 const serveArg = "serve-etcd"
 
 // serve runs an etcd with its data in args[0] until standard input ends. It says
-// its endpoint in one line.
+// its endpoint and the socket of its metrics, each in a line.
 func serve(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) != 1 {
 		fmt.Fprintf(stderr, "usage: bench %s DIR\n", serveArg)
@@ -39,7 +40,7 @@ func serve(ctx context.Context, args []string, stdin io.Reader, stdout, stderr i
 		return 1
 	}
 	defer s.Close()
-	fmt.Fprintln(stdout, s.Endpoint())
+	fmt.Fprintf(stdout, "%s\n%s\n", s.Endpoint(), s.HTTPSocket())
 	_, _ = io.Copy(io.Discard, stdin)
 	return 0
 }
@@ -47,6 +48,7 @@ func serve(ctx context.Context, args []string, stdin io.Reader, stdout, stderr i
 // server is an etcd in a process of its own.
 type server struct {
 	endpoint string
+	socket   string // of its metrics
 	cmd      *exec.Cmd
 	stdin    io.Closer
 }
@@ -68,12 +70,15 @@ func startServer(ctx context.Context, dir string) (*server, error) {
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		s.stop()
-		return nil, fmt.Errorf("etcd did not start: %w", err)
+	lines := bufio.NewReader(out)
+	for _, into := range []*string{&s.endpoint, &s.socket} {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			s.stop()
+			return nil, fmt.Errorf("etcd did not start: %w", err)
+		}
+		*into = strings.TrimSpace(line)
 	}
-	s.endpoint = strings.TrimSpace(line)
 	return s, nil
 }
 
@@ -93,7 +98,13 @@ func (b *bench) metrics(ctx context.Context, key func(name, labels string) strin
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	if b.socket != "" {
+		client.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", b.socket)
+		}}
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
