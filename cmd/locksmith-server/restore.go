@@ -39,20 +39,11 @@ func (a *app) restore() *cli.Command {
 		Description: restoreDescription,
 		Flags: append([]cli.Flag{dataDirFlag()}, etcdFlags(options.Prefix(a.program),
 			"etcd endpoint `URL` of the cluster to fill, instead of a data directory; repeatable, or several separated by commas", options.DefaultTimeout)...),
-		Action: a.action(1, func(ctx context.Context, cmd *cli.Command) error {
-			file, err := fileArgument(cmd)
-			if err != nil {
-				return err
-			}
-			if err := a.fromEnv(cmd); err != nil {
-				return err
-			}
-			ctx, release := interruptible(ctx)
-			defer release()
+		Action: a.withFile(func(ctx context.Context, cmd *cli.Command, file string) error {
 			if cmd.IsSet(options.Endpoint) {
-				return stopped(ctx, a.restoreCluster(ctx, cmd, file))
+				return a.restoreCluster(ctx, cmd, file)
 			}
-			return stopped(ctx, a.restoreDir(ctx, cmd.String(optDataDir), file))
+			return a.restoreDir(ctx, cmd.String(optDataDir), file)
 		}),
 	}
 }

@@ -29,26 +29,24 @@ func (a *app) snapshot() *cli.Command {
 		Description: snapshotDescription,
 		Flags: append([]cli.Flag{dataDirFlag()}, etcdFlags(options.Prefix(a.program),
 			"etcd endpoint `URL` of a cluster, instead of the embedded etcd; repeatable, or several separated by commas", options.DefaultTimeout)...),
-		Action: a.action(1, func(ctx context.Context, cmd *cli.Command) error {
-			file, err := fileArgument(cmd)
-			if err != nil {
-				return err
-			}
-			if err := a.fromEnv(cmd); err != nil {
-				return err
-			}
-			ctx, release := interruptible(ctx)
-			defer release()
-			return stopped(ctx, a.runSnapshot(ctx, cmd, file))
-		}),
+		Action: a.withFile(a.runSnapshot),
 	}
 }
 
-func fileArgument(cmd *cli.Command) (string, error) {
-	if cmd.Args().First() == "" {
-		return "", options.Usagef("a file is missing: %s FILE", cmd.FullName())
-	}
-	return cmd.Args().First(), nil
+// withFile is the action of a command on the one file that it is given. A signal ends it.
+func (a *app) withFile(do func(ctx context.Context, cmd *cli.Command, file string) error) cli.ActionFunc {
+	return a.action(1, func(ctx context.Context, cmd *cli.Command) error {
+		file := cmd.Args().First()
+		if file == "" {
+			return options.Usagef("a file is missing: %s FILE", cmd.FullName())
+		}
+		if err := a.fromEnv(cmd); err != nil {
+			return err
+		}
+		ctx, release := interruptible(ctx)
+		defer release()
+		return stopped(ctx, do(ctx, cmd, file))
+	})
 }
 
 func (a *app) runSnapshot(ctx context.Context, cmd *cli.Command, file string) error {
