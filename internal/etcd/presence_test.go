@@ -172,9 +172,9 @@ func TestPresenceSurvives(t *testing.T) {
 	}
 	proxy.Up()
 	awaitKey(t, srv, presenceKey("m"), "a presence", func(p locksmith.Presence, version int64) bool { return p.Phase == locksmith.PhaseNeeded })
-	if st := s.Stats(); !st.Connected || st.Requests <= st.Failures {
-		t.Errorf("etcd is back: %+v", st)
-	}
+	// What is in etcd is counted once its reply is here.
+	awaitThat(t, func() bool { st := s.Stats(); return st.Connected && st.Requests > st.Failures },
+		func() string { return fmt.Sprintf("etcd is back: %+v", s.Stats()) })
 	cancel(errStopped)
 	<-done
 }

@@ -21,7 +21,10 @@ type Stats struct {
 
 // Stats may be called at any time; it makes no request.
 func (s *Store) Stats() Stats {
-	st := Stats{Requests: s.stats.requests.Load(), Failures: s.stats.failures.Load()}
+	// In the opposite order of their writing: a failure that counts has its error
+	// told, and is one of the requests.
+	st := Stats{Failures: s.stats.failures.Load()}
+	st.Requests = s.stats.requests.Load()
 	if last := s.stats.last.Load(); last != nil {
 		st.LastError, st.LastErrorTime = plain(last.err), last.at
 	}
@@ -49,8 +52,8 @@ func (st *stats) option() grpc.DialOption {
 			err := invoke(ctx, method, req, reply, cc, opts...)
 			st.requests.Add(1)
 			if err != nil && context.Cause(ctx) != context.Canceled {
-				st.failures.Add(1)
 				st.last.Store(&failure{err, time.Now()})
+				st.failures.Add(1)
 			}
 			return err
 		})
