@@ -38,6 +38,7 @@ func (s *state) agree(revision int64, g locksmith.Group, before, after locksmith
 			holders = slices.Delete(holders, i, i+1)
 		case e.Action == locksmith.ActionSetMax:
 			newMax = true
+		case e.Action == locksmith.ActionPause || e.Action == locksmith.ActionResume: // of the group, or of one that the history names
 		default:
 			s.fail(revision, "the history of %q tells of %s of %s, with %q as holders", g, e.Action, e.Machine, holders)
 		}
