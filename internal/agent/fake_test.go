@@ -180,6 +180,17 @@ func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for err == nil && len(w.pausedLocked()) > 0 { // nothing is granted then
+		set := w.pausesSet
+		w.mu.Unlock()
+		select {
+		case <-set:
+		case <-time.After(time.Minute): // it may be over
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		w.mu.Lock()
+	}
 	w.queued--
 	if err != nil {
 		w.note("left the queue")
@@ -200,7 +211,7 @@ func (w *world) Advance(ctx context.Context, slots locksmith.Slots, phase locksm
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if paused := (state{pauses: slices.Concat(w.pauses, w.unheard)}).paused(time.Now()); len(paused) > 0 && phase == locksmith.PhaseRebooting {
+	if paused := w.pausedLocked(); len(paused) > 0 && phase == locksmith.PhaseRebooting {
 		return slots, &locksmith.PausedError{Pauses: paused}
 	}
 	if w.holder == nil {
@@ -330,6 +341,11 @@ func (w *world) FollowPauses(ctx context.Context, machine string, groups []locks
 			return ctx.Err()
 		}
 	}
+}
+
+// pausedLocked is all pauses that the store knows of.
+func (w *world) pausedLocked() []locksmith.Pause {
+	return (state{pauses: slices.Concat(w.pauses, w.unheard)}).paused(time.Now())
 }
 
 // pause is all pauses that hold from now on, among those that followers are told of.

@@ -47,8 +47,9 @@ type state struct {
 	dirty bool // mem has something that can be written at leisure
 	noted bool // the intent of the present phase is in mem, durably
 
-	prepared bool   // prepare was begun: restore has to run
-	outcome  string // for the history, once the cycle ends
+	prepared bool          // prepare was begun: restore has to run
+	outcome  string        // for the history, once the cycle ends
+	rest     time.Duration // after an abort, before the next try
 	down     time.Duration
 
 	sessions   []Session

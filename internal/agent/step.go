@@ -233,7 +233,9 @@ func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 	case op == effectPublish: // for people only
 		return s
 	case isPaused:
-		return r.abort(s, now, paused.Error())
+		s = r.abort(s, now, paused.Error())
+		s.rest = recheckBlocked // the machine itself has not heard of that pause
+		return s
 	}
 	s.checked = false // that was before the wait
 	return r.retry(s, now, fmt.Sprintf("the slot cannot be confirmed: %v", ev.err))
@@ -335,6 +337,10 @@ func (r rules) notRebooted(s state, now time.Time, why string) state {
 func (r rules) abort(s state, now time.Time, why string) state {
 	s = r.enter(s, locksmith.PhaseRestoring, now)
 	s.outcome = aborted + why
+	s.rest = afterAbort
+	if r.closed(now) != nil || s.useLock && len(s.paused(now)) > 0 {
+		s.rest = 0 // the window or the pause says when to go on
+	}
 	return s
 }
 

@@ -236,7 +236,7 @@ func TestTransitions(t *testing.T) {
 		{"release fails", in(releasing, op(effectRelease)), evDone{errBoom}, open, nil, releasing, "", open.Add(retryFirst)},
 		{"released", in(releasing, op(effectRelease)), evDone{}, open, nil, idle, "", time.Time{}},
 		{"released, and needed once more", in(releasing, op(effectRelease), func(s *state) { s.needed = true }), evDone{}, open, nil, window, "check", time.Time{}},
-		{"released after an abort", in(releasing, op(effectRelease), func(s *state) { s.needed, s.outcome = true, "aborted: x" }), evDone{}, open, nil, idle, "", open.Add(afterAbort)},
+		{"released after an abort", in(releasing, op(effectRelease), func(s *state) { s.needed, s.outcome, s.rest = true, "aborted: x", afterAbort }), evDone{}, open, nil, idle, "", open.Add(afterAbort)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := testRules()
