@@ -216,8 +216,8 @@ func (r rules) mustStop(s state, now time.Time) string {
 		return "whether a reboot is still needed is not known"
 	case r.closed(now) != nil:
 		return "the window closed"
-	case s.useLock && !s.held && !r.dryRun:
-		return "the slot was taken away"
+	case s.useLock && !r.dryRun && r.misfit(s) != "":
+		return r.misfit(s)
 	}
 	if pauses := s.paused(now); s.useLock && len(pauses) > 0 {
 		return (&locksmith.PausedError{Pauses: pauses}).Error()
@@ -234,9 +234,6 @@ func (r rules) acquired(s state, now time.Time) (state, effect) {
 	}
 	if why := r.mustStop(s, now); why != "" {
 		return r.abort(s, now, why), effect{}
-	}
-	if s.held && !r.sameGroups(s) {
-		return r.abort(s, now, "the groups have changed"), effect{}
 	}
 	if !s.needed { // resumed, and the triggers have not answered yet
 		if until := s.resumed.Add(needWait); now.Before(until) {

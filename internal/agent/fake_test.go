@@ -23,6 +23,7 @@ type world struct {
 	began  time.Time
 	boots  int
 	holder *locksmith.Holder // the record in the lock
+	taken  []locksmith.Group // in which an administrator took the slot away since it was granted
 	free   bool              // a waiter is granted at once
 	freed  chan struct{}     // closed when free becomes true
 	queued int
@@ -156,7 +157,24 @@ func (w *world) Find(ctx context.Context, machine string, groups []locksmith.Gro
 	if w.holder == nil {
 		return locksmith.Slots{Record: locksmith.Holder{MachineID: machine}}, nil
 	}
-	return locksmith.Slots{Groups: groups, Record: *w.holder}, nil
+	return w.left(groups), nil
+}
+
+// left is what is held of groups, for whoever holds mu.
+func (w *world) left(groups []locksmith.Group) locksmith.Slots {
+	if w.holder == nil {
+		return locksmith.Slots{}
+	}
+	groups = slices.DeleteFunc(slices.Clone(groups), func(g locksmith.Group) bool { return slices.Contains(w.taken, g) })
+	return locksmith.Slots{Groups: groups, Record: *w.holder}
+}
+
+// unlock takes the slot of a group away, as an administrator does.
+func (w *world) unlock(g locksmith.Group) {
+	w.change(func() {
+		w.note("unlocked in %s", g)
+		w.taken = append(w.taken, g)
+	})
 }
 
 func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
@@ -189,7 +207,8 @@ func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(
 	if w.holder != nil {
 		w.t.Error("granted twice")
 	}
-	w.holder = &locksmith.Holder{MachineID: req.MachineID, BootID: req.BootID, By: req.By, Nonce: "n", Phase: locksmith.PhaseAcquired, StartTime: time.Now().Unix()}
+	w.holder = &locksmith.Holder{MachineID: req.MachineID, BootID: req.BootID, By: req.By, Nonce: "n", Phase: locksmith.PhaseAcquired, StartTime: time.Now().Unix(), Groups: req.Groups}
+	w.taken = nil
 	return locksmith.Slots{Groups: req.Groups, Record: *w.holder}, nil
 }
 
@@ -204,7 +223,10 @@ func (w *world) Advance(ctx context.Context, slots locksmith.Slots, phase locksm
 		return slots, &locksmith.PausedError{Pauses: paused}
 	}
 	if w.holder == nil {
-		return slots, locksmith.ErrSlotLost
+		return locksmith.Slots{Record: slots.Record}, locksmith.ErrSlotLost
+	}
+	if left := w.left(slots.Groups); len(left.Groups) < len(slots.Groups) {
+		return left, locksmith.ErrSlotLost
 	}
 	w.holder.Phase, w.holder.PhaseTime, w.holder.Reason = phase, time.Now().Unix(), reason
 	slots.Record = *w.holder
@@ -224,7 +246,10 @@ func (w *world) Release(ctx context.Context, slots locksmith.Slots, result locks
 	if result.Outcome == rebooted && !w.verified {
 		w.t.Error("released before the checks passed")
 	}
-	w.holder = nil
+	w.taken = append(w.taken, slots.Groups...)
+	if len(w.left(w.holder.Groups).Groups) == 0 {
+		w.holder = nil
+	}
 	return nil
 }
 
@@ -247,6 +272,9 @@ func (w *world) Reboot(ctx context.Context, method locksmith.Method) error {
 	}
 	if w.holder == nil || w.holder.Phase != locksmith.PhaseRebooting || w.holder.BootID != w.bootID() {
 		w.t.Errorf("reboot with record %+v", w.holder)
+	}
+	if len(w.taken) > 0 {
+		w.t.Errorf("reboot without the slots of %v", w.taken)
 	}
 	if !w.prepared {
 		w.t.Error("reboot without prepare")

@@ -25,9 +25,9 @@ type Lock interface {
 
 	// Advance writes a new phase and reason into the holder records, in one
 	// transaction that fails with locksmith.ErrSlotLost unless every slot is
-	// still held. To locksmith.PhaseRebooting it also fails, with a
-	// *locksmith.PausedError, while the machine or one of the groups is paused. It
-	// returns the slots with the new record.
+	// still held, and then returns those that are, perhaps none. To
+	// locksmith.PhaseRebooting it also fails, with a *locksmith.PausedError, while the
+	// machine or one of the groups is paused. It returns the slots with the new record.
 	Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error)
 
 	// Release gives all slots back in one transaction. A slot that somebody

@@ -145,7 +145,7 @@ func (w *walk) look(e effect) {
 		if r.remembers && (c == nil || !c.Prepared || c.Boot != r.bootID) {
 			w.fail("prepares, and remembers %+v", c)
 		}
-		if why := r.mustStop(state{phase: locksmith.PhaseAcquired, needed: s.needed, needKnown: s.needKnown, held: s.held, useLock: s.useLock,
+		if why := r.mustStop(state{phase: locksmith.PhaseAcquired, needed: s.needed, needKnown: s.needKnown, held: s.held, slots: s.slots, useLock: s.useLock,
 			pauses: s.pauses, reasons: s.reasons, mem: s.mem}, w.now); why != "" {
 			w.fail("prepares although %s", why)
 		}
@@ -179,7 +179,7 @@ func (w *walk) lookAtReboot(e effect) {
 		w.fail("reboot in state %+v", s)
 	case s.useLock && len(s.paused(w.now)) > 0:
 		w.fail("reboot in a pause")
-	case s.useLock && !r.dryRun && (!s.held || !s.confirmed):
+	case s.useLock && !r.dryRun && (!s.held || !s.confirmed || len(s.slots.Groups) < len(r.groups)):
 		w.fail("reboot without slots")
 	case !s.useLock && r.strategy == locksmith.StrategyEtcdLock:
 		w.fail("reboot without a lock")
@@ -269,8 +269,8 @@ func (w *walk) random() event {
 		return evGoingDown{rnd.IntN(3) == 0, err}
 	case effectPublish, effectConfirm:
 		switch rnd.IntN(8) {
-		case 0:
-			err = locksmith.ErrSlotLost
+		case 0: // of none, one or all of them: all are held, but somebody wrote the record
+			return evAdvanced{locksmith.Slots{Groups: s.slots.Groups[:rnd.IntN(len(s.slots.Groups)+1)], Record: s.slots.Record}, locksmith.ErrSlotLost}
 		case 1:
 			err = &locksmith.PausedError{Pauses: w.pauses().pauses}
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
@@ -225,11 +226,11 @@ func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 		}
 		return s
 	case errors.Is(ev.err, locksmith.ErrSlotLost):
-		s.held = false
+		s.slots, s.held = ev.slots, len(ev.slots.Groups) > 0
 		if s.phase == locksmith.PhaseVerifying || s.phase == locksmith.PhaseFailed {
-			return s // the fleet goes on; this machine is not well for that
+			return s // the fleet goes on where it was taken; this machine is not well for that
 		}
-		return r.abort(s, now, "the slot was taken away")
+		return r.abort(s, now, r.takenAway(s)) // which gives back what is left
 	case op == effectPublish: // for people only
 		return s
 	case isPaused:
@@ -379,9 +380,30 @@ func (r rules) spread(d time.Duration) time.Duration {
 	return r.jitter(d)
 }
 
-// sameGroups says whether what is held is what the configuration asks for.
-func (r rules) sameGroups(s state) bool {
+// misfit says why the slots that are held are not those that a reboot needs, "" if
+// they are.
+func (r rules) misfit(s state) string {
 	held := slices.Sorted(slices.Values(s.slots.Groups))
 	want := slices.Sorted(slices.Values(r.groups))
-	return slices.Equal(held, want)
+	was := slices.Sorted(slices.Values(s.slots.Record.Groups))
+	switch {
+	case s.held && slices.Equal(held, want):
+		return ""
+	case s.held && !slices.Equal(was, want):
+		return "the groups have changed"
+	}
+	return r.takenAway(s)
+}
+
+// takenAway is how people are told that slots were, of which s has what is left.
+func (r rules) takenAway(s state) string {
+	gone := slices.DeleteFunc(slices.Clone(r.groups), func(g locksmith.Group) bool { return slices.Contains(s.slots.Groups, g) })
+	if !s.held || len(gone) == 0 {
+		return "the slot was taken away"
+	}
+	names := make([]string, len(gone))
+	for i, g := range gone {
+		names[i] = g.String()
+	}
+	return "the slot of " + strings.Join(names, " and of ") + " was taken away"
 }

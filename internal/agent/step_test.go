@@ -185,7 +185,7 @@ func TestTransitions(t *testing.T) {
 		{"nobody is logged in", in(notifying, op(effectSessions)), evListed{}, open, nil, rebooting, "check", time.Time{}},
 		{"somebody is logged in", in(notifying, op(effectSessions)), evListed{sessions: user}, open, nil, notifying, "tell", time.Time{}},
 		{"told", in(notifying, op(effectTell), waiting(5*time.Minute), func(s *state) { s.published = false }), evDone{}, open, nil, notifying, "publish", time.Time{}},
-		{"waits for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{}, open, nil, notifying, "", open.Add(4 * time.Minute)},
+		{"waits for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{slots: held(locksmith.ByAgent, "now", notifying)}, open, nil, notifying, "", open.Add(4 * time.Minute)},
 		{"etcd away while telling people", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: errBoom}, open, nil, notifying, "", open.Add(4 * time.Minute)},
 		{"unlocked while waiting for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: locksmith.ErrSlotLost}, open, nil, restoring, "restore", time.Time{}},
 		{"who is logged in is not known", in(notifying, op(effectSessions)), evListed{err: errBoom}, open, nil, notifying, "tell", time.Time{}},
@@ -201,7 +201,7 @@ func TestTransitions(t *testing.T) {
 		{"need in doubt for too long", in(notifying, waiting(time.Minute), doubt(0)), evTick{}, open, nil, restoring, "restore", time.Time{}},
 		{"need in doubt, then not", in(rebooting, doubt(30*time.Second)), need, open, nil, rebooting, "check", time.Time{}},
 		{"need in doubt, then withdrawn", in(rebooting, doubt(30*time.Second)), noNeed, open, nil, restoring, "restore", time.Time{}},
-		{"need in doubt right before the call", in(rebooting, op(effectConfirm), doubt(30*time.Second), func(s *state) { s.checked = true }), evAdvanced{}, open, nil, rebooting, "", open.Add(30 * time.Second)},
+		{"need in doubt right before the call", in(rebooting, op(effectConfirm), doubt(30*time.Second), func(s *state) { s.checked = true }), evAdvanced{slots: held(locksmith.ByAgent, "now", rebooting)}, open, nil, rebooting, "", open.Add(30 * time.Second)},
 
 		// The reboot.
 		{"blocked right before the reboot", in(rebooting, op(effectCheck)), evDone{errBoom}, open, nil, restoring, "restore", time.Time{}},

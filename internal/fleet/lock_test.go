@@ -122,7 +122,7 @@ func (c *connection) Advance(_ context.Context, s locksmith.Slots, phase locksmi
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.held[s.Record.MachineID]; !ok {
-		return s, locksmith.ErrSlotLost
+		return locksmith.Slots{Record: s.Record}, locksmith.ErrSlotLost
 	}
 	s.Record.Phase = phase
 	c.held[s.Record.MachineID] = s
