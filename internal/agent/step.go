@@ -93,6 +93,9 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 	case evSessionsChanged:
 		s.listed = false
 	case evFound:
+		if ev.err == nil {
+			s.queued = ev.slots.Queued && s.op != effectWithdraw
+		}
 		s.op = none
 		return r.found(s, ev, now)
 	case evDecided:
@@ -103,7 +106,7 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 		s.decided, s.useLock, s.failures, s.waiting = true, ev.useLock, 0, ""
 	case evGranted:
 		s.op = none
-		s.held, s.slots, s.failures, s.refusals, s.abandoning = true, ev.slots, 0, 0, false
+		s.held, s.slots, s.failures, s.refusals, s.abandoning, s.queued = true, ev.slots, 0, 0, false, false
 	case evListed:
 		s.op = none
 		s.listed, s.sessions = true, ev.sessions
@@ -301,6 +304,7 @@ func (r rules) done(s state, err error, now time.Time) state {
 // refused applies a wait in the queue that ended without slots.
 func (r rules) refused(s state, err error, now time.Time) state {
 	paused, isPaused := errors.AsType[*locksmith.PausedError](err)
+	s.queued = s.queued || errors.Is(err, locksmith.ErrMayHold)
 	switch {
 	case errors.Is(err, errAbandoned):
 		return r.enter(s, locksmith.PhaseWindow, now)
