@@ -66,7 +66,7 @@ func (v *visit) machine(m int) {
 	if mm.Flight.Request != NoRequest {
 		v.add(Own, Step{Act: Carry, M: int8(m)}, func(s *State) string { return v.carry(s, m) })
 	}
-	if mm.Ghost.Request != NoRequest {
+	if mm.Ghost.Request != NoRequest && v.holds(v.from, m, mm.Ghost) {
 		v.add(Fault, Step{Act: Late, M: int8(m)}, func(s *State) string { return v.late(s, m) })
 	}
 	if v.Mistake == SlotLease && mm.PC == Off {
@@ -100,9 +100,10 @@ func (s *State) endProcess(m int, newer bool) {
 func (c Config) carry(s *State, m int) (wrong string) {
 	mm := &s.Machine[m]
 	f := mm.Flight
+	holds := c.holds(*s, m, f)
 	mm.Flight, mm.Unsure = Flight{}, false
 	switch {
-	case f.Request == Grant && f.Fresh:
+	case f.Request == Grant && holds:
 		wrong = c.carryGrant(s, m, true)
 		mm.PC = Held
 		if c.Mistake == OneByOne && len(c.wants(*s, m)) > 0 && !c.granted(*s, m) {
@@ -110,10 +111,10 @@ func (c Config) carry(s *State, m int) (wrong string) {
 		}
 	case f.Request == Grant:
 		s.Seen[m] = [Groups]Semaphore{}
-	case f.Request == Confirm && f.Fresh:
+	case f.Request == Confirm && holds:
 		wrong = c.carryConfirm(s, m)
 		mm.PC = Confirmed
-	case f.Request == Release && f.Fresh:
+	case f.Request == Release && holds:
 		wrong = c.carryRelease(s, m, f)
 		c.ended(s, m)
 	}
@@ -240,11 +241,15 @@ func (v *visit) needing(m int) {
 	if paused, groups := v.paused(v.from, m); paused > 0 && paused < groups {
 		return // it would be in the way of others
 	}
+	if !v.from.Machine[m].Owns {
+		v.limited(func(l *Limits) *int8 { return &l.Replies }, Step{Act: LoseJoin, M: int8(m)}, func(s *State) string {
+			s.enter(m)
+			return ""
+		})
+	}
 	v.own(Join, m, func(s *State, mm *Machine) {
-		if s.Queue.place(m) < 0 {
-			s.Queue = s.Queue.with(m)
-		}
-		mm.Owns, mm.PC = true, Queued
+		s.enter(m)
+		mm.PC = Queued
 		if v.Mistake == Blind || !v.holdsAgent(*s, m) {
 			return
 		}
@@ -256,6 +261,14 @@ func (v *visit) needing(m int) {
 		}
 		mm.Unsure = false
 	})
+}
+
+// enter puts an entry of machine m into the queue, or takes over the one that stands.
+func (s *State) enter(m int) {
+	if s.Queue.place(m) < 0 {
+		s.Queue = s.Queue.with(m)
+	}
+	s.Machine[m].Owns = true
 }
 
 func (c Config) holdsAgent(s State, m int) bool {
@@ -340,10 +353,13 @@ func (v *visit) held(m int) {
 				v.forget(s, m)
 			}
 		})
-	case mm.Newer == Itself: // the reply was lost
-		v.own(Write, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure, mm.Newer = Confirmed, false, Nobody })
 	default:
-		v.own(Write, m, func(_ *State, mm *Machine) { mm.Flight = Flight{Request: Confirm, Fresh: true} })
+		v.own(Write, m, func(_ *State, mm *Machine) {
+			mm.Flight, mm.Newer = Flight{Request: Confirm, Fresh: true}, Nobody
+		})
+		if mm.Newer == Itself { // the call that had no reply looks what became of it
+			v.own(Recall, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure, mm.Newer = Confirmed, false, Nobody })
+		}
 	}
 }
 
