@@ -48,7 +48,7 @@ func (v *visit) machine(m int) {
 		})
 	case Down:
 		v.own(Boot, m, func(s *State, mm *Machine) {
-			mm.Power, mm.Booted = Up, true
+			mm.Power, mm.Booted, mm.Cured = Up, true, false // which cured it, if nothing else did
 			for g := range Groups {
 				s.Excused[g][m] = false
 				if s.Record[g][m] != 0 {
@@ -101,7 +101,7 @@ func (c Config) carry(s *State, m int) (wrong string) {
 	mm := &s.Machine[m]
 	f := mm.Flight
 	holds := c.holds(*s, m, f)
-	mm.Flight, mm.Unsure = Flight{}, false
+	mm.Flight = Flight{}
 	switch {
 	case f.Request == Grant && holds:
 		wrong = c.carryGrant(s, m, true)
@@ -143,7 +143,7 @@ func (c Config) late(s *State, m int) (wrong string) {
 // ended is machine m with its slots given back.
 func (c Config) ended(s *State, m int) {
 	mm := &s.Machine[m]
-	mm.Unsure, mm.Newer = false, Nobody
+	mm.Newer = Nobody
 	if mm.PC == Returning || mm.Cured || mm.Booted {
 		mm.PC = Done
 		return
@@ -228,7 +228,7 @@ func (v *visit) finding(m int) {
 func (v *visit) needing(m int) {
 	if v.from.Machine[m].Cured {
 		v.own(Stop, m, func(s *State, mm *Machine) {
-			if mm.PC, mm.Unsure = Done, false; v.Mistake == IdleTooSoon {
+			if mm.PC = Done; v.Mistake == IdleTooSoon {
 				return
 			}
 			s.dropEntry(m) // also one that an earlier process left
@@ -259,7 +259,6 @@ func (v *visit) needing(m int) {
 		if mm.PC = Finding; v.granted(*s, m) {
 			mm.PC = Held
 		}
-		mm.Unsure = false
 	})
 }
 
@@ -289,7 +288,7 @@ func (v *visit) waiting(m int) {
 	}
 	if s.Queue.place(m) < 0 && !(v.Mistake == OneByOne && v.holdsAgent(s, m)) {
 		if mm.PC == First && v.granted(s, m) {
-			v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure = Held, false })
+			v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC = Held })
 			return
 		}
 		v.own(Miss, m, func(_ *State, mm *Machine) { mm.PC = Needing })
@@ -303,11 +302,11 @@ func (v *visit) waiting(m int) {
 	}
 	switch {
 	case v.granted(s, m):
-		v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure = Held, false })
+		v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC = Held })
 	case s.holdsAny(m) && v.Mistake != OneByOne:
 		v.own(Ask, m, func(s *State, mm *Machine) {
 			s.dropEntry(m)
-			mm.PC, mm.Unsure = Finding, false
+			mm.PC = Finding
 		})
 	case paused == 0 && v.room(s, m):
 		v.own(Ask, m, func(s *State, mm *Machine) {
@@ -336,7 +335,6 @@ func (c Config) leave(s *State, m int) {
 	default:
 		mm.PC = Needing
 	}
-	mm.Unsure = false
 }
 
 // held is a machine with its slots, before it has written that it reboots.
@@ -358,14 +356,14 @@ func (v *visit) held(m int) {
 			mm.Flight, mm.Newer = Flight{Request: Confirm, Fresh: true}, Nobody
 		})
 		if mm.Newer == Itself { // the call that had no reply looks what became of it
-			v.own(Recall, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure, mm.Newer = Confirmed, false, Nobody })
+			v.own(Recall, m, func(_ *State, mm *Machine) { mm.PC, mm.Newer = Confirmed, Nobody })
 		}
 	}
 }
 
 // forget is a process that takes what it holds for lost.
 func (c Config) forget(s *State, m int) {
-	s.Machine[m].Newer, s.Machine[m].Unsure, s.Machine[m].Ghost.Known = Nobody, false, false
+	s.Machine[m].Newer, s.Machine[m].Ghost.Known = Nobody, false
 	for g := range Groups {
 		s.Record[g][m] &^= Known
 	}
