@@ -34,6 +34,7 @@ type state struct {
 	op         effectKind // what is being carried out; none: nothing
 	abandoning bool       // the wait in the queue was asked to end
 	recovered  bool       // the store was asked what an earlier run left
+	queued     bool       // an earlier wait may stand in the queues, and be granted slots yet
 	findAt     time.Time  // best-effort without etcd: when to ask again
 	useLock    bool       // a slot is required
 	decided    bool       // best-effort: useLock is valid for this cycle
@@ -83,6 +84,7 @@ type effectKind string
 const (
 	none           effectKind = ""
 	effectFind     effectKind = "find"     // Lock.Find → found
+	effectWithdraw effectKind = "withdraw" // Lock.Withdraw → found
 	effectDecide   effectKind = "decide"   // UseLock → decided
 	effectCheck    effectKind = "check"    // Blockers → done
 	effectAcquire  effectKind = "acquire"  // Lock.Acquire → granted or done

@@ -272,7 +272,7 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 	}
 	// Without its queue entries a grant still under way cannot be carried out
 	// any more, so what is read after that is final.
-	a.leave(ctx)
+	left := a.leave(ctx)
 	limited, cancel := a.store.limit(context.WithoutCancel(ctx))
 	defer cancel()
 	for back := newRetry(); a.ambiguous; {
@@ -281,10 +281,13 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 			if slots, granted := a.granted(v); granted {
 				return slots, nil
 			}
-			break
+			if left == nil {
+				break
+			}
+			err = left
 		}
 		if !back.sleep(limited) {
-			return locksmith.Slots{}, fmt.Errorf("%w; whether a slot was granted meanwhile is not known: %v", why, a.store.explain(ctx, err))
+			return locksmith.Slots{}, fmt.Errorf("%w; %w: %v", why, locksmith.ErrMayHold, a.store.explain(ctx, err))
 		}
 	}
 	return locksmith.Slots{}, why
@@ -292,8 +295,8 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 
 // leave takes our entries out of the queues. Where that fails, or where a join may
 // yet be carried out, the lease is given up, so that nobody waits behind us for
-// longer than it lasts.
-func (a *attempt) leave(ctx context.Context) {
+// longer than it lasts. It returns why they may stand.
+func (a *attempt) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.store.cfg.Timeout, 3*time.Second))
 	defer cancel()
 	resp, err := a.store.read(ctx, opsFor(a.groups, func(g locksmith.Group) clientv3.Op {
@@ -322,4 +325,5 @@ func (a *attempt) leave(ctx context.Context) {
 	} else if a.unsettled {
 		a.store.keep.drop(true) // without it, what comes late is refused
 	}
+	return err
 }
