@@ -20,7 +20,7 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 	case Leave:
 		pr.cancel()
 	case Find:
-		r.slots[m], err = pr.store.Find(ctx, name(m), r.of(m))
+		return r.find(m)
 	case Write:
 		r.write(m)
 	case Recall:
@@ -85,6 +85,38 @@ func (r *replay) join(m int, mute bool) error {
 	}
 }
 
+// find is machine m's look at what it holds. If it is not going to queue, nothing of it may
+// stay there.
+func (r *replay) find(m int) (err error) {
+	pr := r.procs[m]
+	if r.slots[m], err = pr.store.Find(r.t.Context(), name(m), r.of(m)); err != nil {
+		return err
+	}
+	if r.slots[m].Queued && r.state.Machine[m].PC == Done {
+		return r.withdraw(m)
+	}
+	return nil
+}
+
+// withdraw takes what an earlier process of machine m left out of the queues.
+func (r *replay) withdraw(m int) error {
+	pr := r.procs[m]
+	pr.begin(leave, func(ctx context.Context) (locksmith.Slots, error) {
+		return pr.store.Withdraw(ctx, name(m), r.of(m))
+	})
+	for !pr.ended() {
+		if pr.look(r.t, true) != nil && !pr.let(carried) {
+			return errors.New("its entry has changed")
+		}
+		if r.t.Failed() {
+			return errors.New("the call goes on")
+		}
+	}
+	w := pr.job
+	pr.job, r.slots[m] = nil, w.slots
+	return w.err
+}
+
 // write has it written that machine m reboots; where a call without a reply has asked for
 // that again, this is that.
 func (r *replay) write(m int) {
@@ -115,9 +147,12 @@ func (r *replay) recall(m int) {
 func (r *replay) stop(m int, before State) error {
 	pr, mm := r.procs[m], before.Machine[m]
 	paused, _ := r.model.paused(before, m)
-	if mm.PC != Held || mm.Cured || paused > 0 {
-		pr.told = false
+	if mm.PC != Held || mm.Cured || paused > 0 || pr.lost {
+		pr.told, pr.lost = false, false
 		pr.cancel()
+		if pr.job == nil && before.Queue.place(m) >= 0 {
+			return r.withdraw(m)
+		}
 		return nil
 	}
 	r.write(m)

@@ -181,21 +181,20 @@ func (v *visit) agent(m int) {
 // finding is the table of what an agent finds when it starts.
 func (v *visit) finding(m int) {
 	s := v.from
-	var mine, all, old bool
+	var mine, old, hold bool
+	all := true
 	for g := range Groups {
 		r := s.Record[g][m]
-		if r&ByAdmin != 0 {
-			return // a deliberate hold: leave it
-		}
-		mine = mine || r != 0
-		old = old || r&OldBoot != 0
+		mine = mine || r&ByAgent != 0
+		old = old || r&ByAgent != 0 && r&OldBoot != 0
+		hold = hold || r&ByAdmin != 0
+		all = all && (!v.in(m, g) || r&ByAgent != 0)
+	}
+	if hold && !mine {
+		return // a deliberate hold: leave it
 	}
 	if mine && !old && v.Mistake == NoNonce {
 		return
-	}
-	all = true
-	for g := range Groups {
-		all = all && (!v.in(m, g) || s.Sem[g].holds(m))
 	}
 	v.own(Find, m, func(s *State, mm *Machine) {
 		for g := range Groups {
@@ -213,7 +212,7 @@ func (v *visit) finding(m int) {
 			mm.PC = Returning
 		case mine && all:
 			mm.PC = Held
-		case mine: // some were taken away
+		case mine: // some were taken away, and perhaps taken again by an administrator
 			mm.PC = Aborting
 		case mm.Booted || mm.Cured:
 			if mm.PC = Done; v.Mistake != IdleTooSoon {

@@ -1,6 +1,10 @@
 package model
 
-import "github.com/locksmith-reboot/locksmith"
+import (
+	"errors"
+
+	"github.com/locksmith-reboot/locksmith"
+)
 
 // What a process does by itself until it needs the test, held against the model.
 
@@ -101,6 +105,7 @@ func (r *replay) collect(m int, must bool) {
 		}
 	case Confirm:
 		r.slots[m] = w.slots
+		p.lost = errors.Is(w.err, locksmith.ErrSlotLost)
 		p.told = w.err == nil && mm.PC == Held && mm.Newer != Nobody
 		ok = p.called || p.told || (w.err == nil) == (mm.PC == Confirmed)
 	case Release:

@@ -32,6 +32,7 @@ type process struct {
 	repeats  bool // the job had no reply, and tries again
 	answered bool // the job's change was carried out
 	told     bool // an Advance that had no reply has seen that it was carried out
+	lost     bool // an Advance has seen that a slot is lost
 }
 
 // life is how long a lease lasts that nobody renews: longer than any test. The process

@@ -95,8 +95,6 @@ func (r *replay) playable(p Step) bool {
 		return !again
 	case Recall:
 		return again
-	case Find, Stop: // nobody removes it yet
-		return mm.Owns || r.state.Queue.place(m) < 0
 	}
 	return true
 }
