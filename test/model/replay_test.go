@@ -282,6 +282,33 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// TestReplayMistakes goes the shortest way on which each deliberate mistake of the model
+// breaks a promise, as far as the protocol without that mistake can, and then on at random:
+// a store that made the mistake would differ from the model on the way, or carry out what
+// had become void.
+func TestReplayMistakes(t *testing.T) {
+	for _, tt := range mistakes {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := tt.fleet
+			c.Limits, c.Mistake = tt.limits, tt.mistake
+			way := c.Explore(!tt.lively).Violation.Trace
+			c.Mistake = None
+			r := newReplay(t, c, rand.New(rand.NewPCG(0, 0)))
+			defer r.end()
+			for _, p := range way {
+				next, can := c.step(r.state, p)
+				switch {
+				case p.Act == Front || p.Act == Ask: // it has, as soon as it could
+				case can && r.playable(p):
+					r.do(next)
+				}
+			}
+			r.walk()
+		})
+	}
+}
+
 // tally is how often each act was in a walk.
 type tally struct {
 	mu    sync.Mutex
