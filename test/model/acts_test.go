@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/locksmith-reboot/locksmith"
 )
 
@@ -36,7 +38,12 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 	case LoseReply:
 		r.loseReply(m, p.N == 1, before)
 	case Expire, LoseLease:
-		return r.revoke(m)
+		lease, err := r.lease(m)
+		if err != nil {
+			return err
+		}
+		_, err = r.leases.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: lease})
+		return err
 	case Crash, GoDown:
 		r.crash(m, p.N == 1, before)
 	case Boot:
@@ -58,6 +65,10 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 // join lets machine m into the queue; mute is without a reply.
 func (r *replay) join(m int, mute bool) error {
 	pr := r.procs[m]
+	earlier, err := r.lease(m)
+	if err != nil {
+		return err
+	}
 	for {
 		if pr.ended() {
 			req := request(name(m), r.of(m)...)
@@ -80,9 +91,22 @@ func (r *replay) join(m int, mute bool) error {
 			f = muted
 		}
 		if joined := kindOf(s) == join; pr.let(f) && joined {
-			return nil
+			return r.expire(m, earlier)
 		}
 	}
+}
+
+// expire ends the lease on which machine m's entry hung before it joined, 0: none. If it
+// was another process's, that must not take the entry away.
+func (r *replay) expire(m int, earlier int64) error {
+	now, err := r.lease(m)
+	if err == nil && earlier != 0 && earlier != now {
+		_, err = r.leases.LeaseRevoke(r.t.Context(), &pb.LeaseRevokeRequest{ID: earlier})
+	}
+	if err == nil && earlier == now && r.hung[m] == now {
+		err = errors.New("its entry hangs on the lease of an earlier process")
+	}
+	return err
 }
 
 // find is machine m's look at what it holds. If it is not going to queue, nothing of it may
@@ -228,6 +252,9 @@ func (r *replay) crash(m int, newer bool, before State) {
 	pr, mm := r.procs[m], before.Machine[m]
 	if mm.Flight.Request != NoRequest && mm.Flight.Fresh && (newer || mm.Ghost.Request == NoRequest) {
 		r.ghosts[m] = pr.parked
+	}
+	if lease, err := r.lease(m); err == nil && lease != 0 {
+		r.hung[m] = lease
 	}
 	pr.kill()
 	r.procs[m] = r.newProcess()

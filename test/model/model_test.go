@@ -62,19 +62,44 @@ func TestTwoDeviations(t *testing.T) {
 	explore(t, c)
 }
 
+// kindNames are the kinds of deviations, in the order of kinds.
+var kindNames = [...]string{"crashes", "lost replies", "lost leases", "new max", "unlocks", "locks", "pauses", "needs that go away"}
+
+// endless allows any number of deviations of the kinds with these numbers, and no others.
+func endless(kinds ...int) Limits {
+	l := Limits{Total: Endless}
+	for _, k := range kinds {
+		*l.kinds()[k] = Endless
+	}
+	return l
+}
+
+// TestAnyNumberOfCrashes is for as many as there are.
+func TestAnyNumberOfCrashes(t *testing.T) {
+	c := fleets["one machine in both groups"]
+	c.Limits = endless(0)
+	explore(t, c)
+}
+
 func TestLong(t *testing.T) {
 	if os.Getenv("LOCKSMITH_MODEL_LONG") == "" {
 		skip.LongForm(t, "make model")
 	}
 	for name, c := range fleets {
-		t.Run(name+", 2 deviations", func(t *testing.T) {
-			c.Limits = upTo(2)
+		t.Run(name+", 3 deviations", func(t *testing.T) {
+			c.Limits = upTo(3)
 			explore(t, c)
 		})
+		for k, kind := range kindNames {
+			t.Run(name+", any number of "+kind, func(t *testing.T) {
+				c.Limits = endless(k)
+				explore(t, c)
+			})
+		}
 	}
-	t.Run("3 deviations", func(t *testing.T) {
+	t.Run("4 deviations", func(t *testing.T) {
 		c := fleets["one machine in both groups"]
-		c.Limits = upTo(3)
+		c.Limits = upTo(4)
 		explore(t, c)
 	})
 }

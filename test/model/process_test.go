@@ -188,17 +188,13 @@ func (r *replay) would(s *sent) bool {
 	return resp.Succeeded
 }
 
-// revoke ends the lease on which machine m's queue entries hang.
-func (r *replay) revoke(m int) error {
+// lease is that on which machine m's queue entry hangs, 0: it has none.
+func (r *replay) lease(m int) (int64, error) {
 	g := r.of(m)[0]
 	key := "coreos.com/updateengine/rebootlock/groups/" + url.QueryEscape(string(g)) + fmt.Sprintf("/queue/%d/%s", locksmith.DefaultPriority, name(m))
 	resp, err := r.raw.Range(r.t.Context(), &pb.RangeRequest{Key: []byte(key)})
-	if err != nil {
-		return err
+	if err != nil || len(resp.Kvs) == 0 {
+		return 0, err
 	}
-	if len(resp.Kvs) != 1 {
-		return fmt.Errorf("no entry %s", key)
-	}
-	_, err = r.leases.LeaseRevoke(r.t.Context(), &pb.LeaseRevokeRequest{ID: resp.Kvs[0].Lease})
-	return err
+	return resp.Kvs[0].Lease, nil
 }

@@ -31,6 +31,7 @@ type replay struct {
 	leases pb.LeaseClient
 	slots  [Machines]locksmith.Slots
 	boots  [Machines]int
+	hung   [Machines]int64 // the lease of the entry that the last process left, 0: none
 	ghosts [Machines]*sent // the changes that nobody waits for, and that may yet be carried out
 	void   []*sent         // those whose comparisons must never hold again
 	done   []Step
