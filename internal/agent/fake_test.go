@@ -93,7 +93,9 @@ func (w *world) do(ctx context.Context, what string) error {
 		select {
 		case <-gate:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			if err == nil {
+				err = context.Cause(ctx)
+			}
 		}
 	}
 	return err

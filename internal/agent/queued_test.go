@@ -95,13 +95,12 @@ func TestWaitThatEndedWithoutAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.failing["queue"], w.failing["withdraw"] = locksmith.ErrMayHold, errors.New("etcd is away")
-		open := w.gate("queue")
+		w.gate("queue")
 		w.setNeed(needed)
 		r := w.run()
 		synctest.Wait()
 		w.change(func() { w.ghost = true })
-		w.setNeed(Need{})
-		open()
+		w.setNeed(Need{}) // ends the wait
 		time.Sleep(time.Minute)
 		if s := r.Status(); s.Phase != locksmith.PhaseRecovering || w.count("withdraw") < 2 {
 			t.Fatalf("%+v\n%q", s, w.done())
