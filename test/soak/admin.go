@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
-	"github.com/locksmith-reboot/locksmith/fleetlock"
 	"github.com/locksmith-reboot/locksmith/internal/api"
 )
 
@@ -50,12 +49,6 @@ func (s *soak) prepareGroups(ctx context.Context) error {
 		if err := s.setMax(ctx, s.store, g, steady[g]); err != nil {
 			return err
 		}
-	}
-	// The server keeps a lease for those who wait, from the first one on.
-	c := &fleetlock.Client{URL: "http://" + s.server.listen}
-	first := fleetlock.Request{ID: "first", Group: "fl"}
-	if err := errors.Join(c.PreReboot(ctx, first), c.SteadyState(ctx, first)); err != nil {
-		return err
 	}
 	scopes := []locksmith.PauseScope{{All: true}}
 	for _, g := range meddled {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -101,7 +102,7 @@ func (s *soak) guard(over context.Context) error {
 			tick.Stop()
 			return nil
 		}
-		for _, p := range append(s.sampler.processes, s.server.process) {
+		for _, p := range slices.Concat(s.sampler.processes, []*process{s.server.process}) {
 			if p.died() {
 				return fmt.Errorf("%s has ended by itself: see %s", p.name, p.log)
 			}

@@ -148,7 +148,7 @@ func TestShortRunsAreJudgedAtRest(t *testing.T) {
 		return level(s)
 	})
 	r.Head.Duration = 60
-	if got, want := bad(r), []string{"at rest: etcd: leases", "left behind: etcd: leases"}; !slices.Equal(got, want) {
+	if got, want := bad(r), []string{"at rest: etcd: leases"}; !slices.Equal(got, want) {
 		t.Errorf("found %q, want %q", got, want)
 	}
 }
