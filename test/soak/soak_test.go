@@ -80,8 +80,8 @@ func TestReport(t *testing.T) {
 		"never more than max down                     yes\n",
 		"rollouts ended                               yes   3 of them, with 9 reboots, through 2 faults\n",
 		"etcd: leases                                         200       240       0            NO\n",
-		"etcd: leases                                         230       18        11           NO\n",
-		"locksmith-server: memory of its own                  50.0 MiB  0.0 MiB  8.0 MiB      yes\n",
+		"etcd: leases                                         230       18        115          yes\n",
+		"locksmith-server: memory of its own                  50.0 MiB  0.0 MiB  16.0 MiB     yes\n",
 	} {
 		if !strings.Contains(strings.ReplaceAll(out.String(), "  ", " "), strings.ReplaceAll(want, "  ", " ")) {
 			t.Errorf("no line %q in\n%s", want, &out)
