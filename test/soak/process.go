@@ -197,7 +197,11 @@ func (s *server) up(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("locksmith-server does not get ready"))
 	defer cancel()
-	return until(ctx, 100*time.Millisecond, func() bool {
+	gone := false
+	err := until(ctx, 100*time.Millisecond, func() bool {
+		if gone = s.died(); gone {
+			return true
+		}
 		resp, err := s.http.Get("http://" + s.listen + "/readyz")
 		if err != nil {
 			return false
@@ -205,6 +209,10 @@ func (s *server) up(ctx context.Context) error {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
+	if gone {
+		return fmt.Errorf("locksmith-server has ended by itself: see %s", s.log)
+	}
+	return err
 }
 
 // until repeats ok every pause until it is true, or ctx ends.

@@ -70,21 +70,19 @@ type soak struct {
 
 // soakFor makes a run and prints what came of it.
 func soakFor(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
-	dir, err := os.MkdirTemp(o.dir, "locksmith-soak-")
-	if err != nil {
-		return err
-	}
 	h := head{Started: time.Now(), Duration: o.duration.Seconds(), Seed: o.seed, Leak: o.leak}
 	s := &soak{options: o, ledger: newLedger(), rng: rand.New(rand.NewPCG(o.seed, 1)), whims: rand.New(rand.NewPCG(o.seed, 2)), read: make(chan struct{})}
 	s.say = func(format string, args ...any) {
 		fmt.Fprintf(stderr, "%8.1fs  %s\n", time.Since(h.Started).Seconds(), fmt.Sprintf(format, args...))
 	}
-	s.dir = dir
 	s.define(&h)
 	if s.rec, err = newRecorder(o.samples, h); err != nil {
 		return err
 	}
-	s.say("seed %d, %v, files in %s", o.seed, o.duration, dir)
+	if s.dir, err = os.MkdirTemp(o.dir, "locksmith-soak-"); err != nil {
+		return err
+	}
+	s.say("seed %d, %v, files in %s", o.seed, o.duration, s.dir)
 	err = s.all(ctx)
 	account := s.ledger.account()
 	e := ending{Reboots: account.reboots, Rollouts: int(s.rollouts.Load()), Faults: int(s.faults.Load()), Broken: account.broken}
@@ -97,9 +95,9 @@ func soakFor(ctx context.Context, o options, stdout, stderr io.Writer) (err erro
 		err = reported
 	}
 	if err != nil {
-		return fmt.Errorf("%w (seed %d; the logs are in %s)", err, o.seed, dir)
+		return fmt.Errorf("%w (seed %d; the logs are in %s)", err, o.seed, s.dir)
 	}
-	return os.RemoveAll(dir)
+	return os.RemoveAll(s.dir)
 }
 
 // define says who there is.

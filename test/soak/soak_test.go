@@ -9,10 +9,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -241,6 +243,48 @@ func TestCrewTells(t *testing.T) {
 	if want := []string{lineUp, lineDown, lineUp, lineReleased}; !slices.Equal(kinds, want) {
 		t.Errorf("told %q, want %q", kinds, want)
 	}
+}
+
+// A server that cannot start is not waited for.
+func TestServerThatEnds(t *testing.T) {
+	s, err := newServer(t.Context(), t.TempDir(), "false")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.up(t.Context()); err == nil || !strings.Contains(err.Error(), "has ended by itself") {
+		t.Error(err)
+	}
+}
+
+// What a process is told goes on through all of its lives, and its end is found unless
+// it was wanted.
+func TestProcess(t *testing.T) {
+	p := &process{name: "cat", log: filepath.Join(t.TempDir(), "log"), start: func() (*exec.Cmd, error) { return exec.Command("cat"), nil }}
+	if err := p.launch(); err != nil {
+		t.Fatal(err)
+	}
+	if _, pid := p.life(); pid == 0 || p.died() {
+		t.Errorf("process %d has died: %v", pid, p.died())
+	}
+	p.kill()
+	if p.died() {
+		t.Error("what was killed has died by itself")
+	}
+	if err := p.launch(); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGKILL)
+	<-p.ended
+	if life, _ := p.life(); life != 2 || !p.died() {
+		t.Errorf("life %d, died %v", life, p.died())
+	}
+	if err := p.launch(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.stop(); err != nil || p.died() {
+		t.Errorf("%v, died %v", err, p.died())
+	}
+	p.say("more") // to nobody
 }
 
 func TestCommandLine(t *testing.T) {
