@@ -245,6 +245,30 @@ func TestCrewTells(t *testing.T) {
 	}
 }
 
+func TestStill(t *testing.T) {
+	five := func() (list []sample) {
+		for range restSamples {
+			values := make(map[string]float64)
+			for i, what := range restCounts {
+				values[what] = float64(i)
+			}
+			list = append(list, sample{Values: values})
+		}
+		return list
+	}
+	if !still(five()) {
+		t.Error("what does not move is not still")
+	}
+	for _, what := range restCounts {
+		moves, unknown := five(), five()
+		moves[3].Values[what]++
+		delete(unknown[0].Values, what)
+		if still(moves) || still(unknown) {
+			t.Errorf("still although %s moves, or is not known", what)
+		}
+	}
+}
+
 // A server that cannot start is not waited for.
 func TestServerThatEnds(t *testing.T) {
 	s, err := newServer(t.Context(), t.TempDir(), "false")
