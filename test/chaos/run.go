@@ -48,6 +48,7 @@ type Result struct {
 	Reboots    int
 	Calls      int // that were held against the model
 	Revisions  int64
+	Settled    time.Duration // from the healing of the last fault until all were through
 }
 
 // run is a run under way.
@@ -58,6 +59,7 @@ type run struct {
 	servers []*Daemon
 	callers []*Node
 	calls   []Call
+	settled time.Duration
 	fleet   *Fleet
 	history *History
 	admin   *etcd.Store // an administrator's, from the observer's node
@@ -162,6 +164,8 @@ func (r *run) live(ctx context.Context) error {
 // settle returns once all machines are through, after everything was healed.
 func (r *run) settle(ctx context.Context) error {
 	r.fleet.Note("all is healed")
+	began := time.Now()
+	defer func() { r.settled = time.Since(began) }()
 	done := r.fleet.Finish()
 	settle := time.NewTimer(r.Settle)
 	defer settle.Stop()
@@ -234,7 +238,7 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 	for _, m := range r.fleet.machines {
 		rules.Groups[m.ID] = m.Groups
 	}
-	result := Result{Lines: lines}
+	result := Result{Lines: lines, Settled: r.settled}
 	for _, l := range lines {
 		if l.Kind == KindDown {
 			result.Reboots++
