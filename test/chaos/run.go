@@ -63,6 +63,7 @@ type run struct {
 	fleet   *Fleet
 	history *History
 	admin   *etcd.Store // an administrator's, from the observer's node
+	pausing sync.Mutex  // held while it changes a pause
 }
 
 // Run carries out the schedule and judges what happened. An error means that the
@@ -254,6 +255,7 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 	result.Calls = len(r.calls)
 	result.Violations = append(violations, CheckDown(lines, rules)...)
 	result.Violations = append(result.Violations, CheckHeld(lines, holdings, rules)...)
+	result.Violations = append(result.Violations, CheckPaused(lines, rules)...)
 	if failed == nil {
 		result.Violations = append(result.Violations, CheckEnd(holdings)...)
 	}
