@@ -65,22 +65,22 @@ func site(t *testing.T) chaos.Config {
 	}
 }
 
-// server builds locksmith-server.
-func server(t *testing.T) string {
+// programs builds locksmith-server and locksmithctl, and returns the directory.
+func programs(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "locksmith-server")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/locksmith-server").CombinedOutput()
+	dir := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/locksmith-server", "../../cmd/locksmithctl").CombinedOutput()
 	if err != nil {
-		t.Fatalf("building locksmith-server: %v\n%s", err, out)
+		t.Fatalf("building the programs: %v\n%s", err, out)
 	}
-	return program
+	return dir
 }
 
 // TestSchedule runs one short schedule. A server that was killed is left to the long
 // form: its requests' places in the queues lapse with its lease of 30 s only.
 func TestSchedule(t *testing.T) {
 	require(t)
-	runSchedule(t, server(t), *seed, *length, 40*time.Second, chaos.KillServer)
+	runSchedule(t, programs(t), *seed, *length, 40*time.Second, chaos.KillServer)
 }
 
 // TestSchedules is the long form: many schedules, of all faults, several at a time
@@ -91,14 +91,14 @@ func TestSchedules(t *testing.T) {
 	if *seeds == 0 {
 		skip.LongForm(t, "make chaos")
 	}
-	program := server(t)
+	dir := programs(t)
 	sum := chaos.NewSummary(time.Now())
 	t.Cleanup(func() { tell(t, sum) }) // when all have ended
 	for i := range *seeds {
 		n := *seed + i
 		t.Run(fmt.Sprintf("seed %d", n), func(t *testing.T) {
 			t.Parallel()
-			faults, result := runSchedule(t, program, n, *length, 2*time.Minute)
+			faults, result := runSchedule(t, dir, n, *length, 2*time.Minute)
 			sum.Add(n, faults, result, t.Failed())
 		})
 	}
@@ -107,6 +107,7 @@ func TestSchedules(t *testing.T) {
 // tell says what the long form has shown, and adds it to the file that is asked for.
 func tell(t *testing.T, sum *chaos.Summary) {
 	now := time.Now()
+	t.Log("what users were told of failures:\n" + sum.Messages())
 	t.Log("all schedules:\n" + sum.Text(now))
 	if *summary == "" {
 		return
@@ -120,9 +121,10 @@ func tell(t *testing.T, sum *chaos.Summary) {
 
 // runSchedule runs the schedule of a seed and reports what it broke, in one piece,
 // because others report meanwhile.
-func runSchedule(t *testing.T, server string, seed uint64, length, settle time.Duration, without ...chaos.Action) (chaos.Schedule, chaos.Result) {
+func runSchedule(t *testing.T, programs string, seed uint64, length, settle time.Duration, without ...chaos.Action) (chaos.Schedule, chaos.Result) {
 	cfg := site(t)
-	cfg.Server, cfg.Served = server, []locksmith.Group{"web", "rack", "web"}
+	cfg.Server, cfg.Control = filepath.Join(programs, "locksmith-server"), filepath.Join(programs, "locksmithctl")
+	cfg.Served = []locksmith.Group{"web", "rack", "web"}
 	cfg.Seed, cfg.Length, cfg.Settle = seed, length, settle
 	cfg.Faults = chaos.Plan(seed, length, len(cfg.Groups)+len(cfg.Served), without...)
 	result, err := chaos.Run(t.Context(), cfg)
@@ -136,8 +138,8 @@ func runSchedule(t *testing.T, server string, seed uint64, length, settle time.D
 	if most := len(cfg.Groups) + len(cfg.Served); result.Reboots < most {
 		wrong = append(wrong, fmt.Sprintf("%d reboots of %d machines: nothing was tested", result.Reboots, most))
 	}
-	t.Logf("%d faults, %d reboots, %d calls, %d revisions, settled after %v",
-		len(cfg.Faults), result.Reboots, result.Calls, result.Revisions, result.Settled.Round(time.Millisecond))
+	t.Logf("%d faults, %d reboots, %d calls, %d commands, %d revisions, settled after %v",
+		len(cfg.Faults), result.Reboots, result.Calls, len(result.Said), result.Revisions, result.Settled.Round(time.Millisecond))
 	if wrong != nil {
 		wrong = append(wrong, again(t, cfg), keep(cfg, result))
 		t.Error(strings.Join(wrong, "\n"))
