@@ -80,7 +80,7 @@ func programs(t *testing.T) string {
 // form: its requests' places in the queues lapse with its lease of 30 s only.
 func TestSchedule(t *testing.T) {
 	require(t)
-	runSchedule(t, programs(t), *seed, *length, 40*time.Second, chaos.KillServer)
+	runSchedule(t, programs(t), *seed, *length, 90*time.Second, chaos.KillServer)
 }
 
 // TestSchedules is the long form: many schedules, of all faults, several at a time

@@ -27,7 +27,7 @@ const patience = 15 * time.Second
 var raw = []string{
 	"rpc error", "code = ", "desc = ", "etcdserver:", "context deadline exceeded", "context canceled",
 	"dial tcp", "read tcp", "write tcp", "net/http", "Client.Timeout", `Get "`, `Post "`, `Put "`, `Delete "`,
-	"panic", "goroutine ", "%!", "<nil>", "nil pointer", "0x", "unexpected EOF",
+	"panic", "goroutine ", "%!", "<nil>", "nil pointer", "0x", "EOF",
 }
 
 // outcomes are what other clients' scripts read word by word, which is why they name

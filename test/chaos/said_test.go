@@ -25,6 +25,7 @@ func TestCheckSaid(t *testing.T) {
 		{"deadline alone", "Error locking: context deadline exceeded", nil, `has "context deadline exceeded" in it`},
 		{"deadline with a name", "Error locking: " + endpoint + ": context deadline exceeded", nil, `not for people`},
 		{"Go's own", `Error locking: Get "http://10.77.0.1": dial tcp 10.77.0.1:2379: connect: refused`, nil, `has "dial tcp" in it`},
+		{"a connection that broke", "Error locking: no answer from http://10.77.0.1:2379: EOF", nil, `has "EOF" in it`},
 		{"a panic", "panic: assignment to entry in nil map\n\ngoroutine 1 [running]:", nil, `has "panic" in it`},
 		{"a panic, and success", "panic: x", func(s *chaos.Said) { s.Failed = false }, `has "panic" in it`},
 		{"a mistake of ours", "Error locking: group tools: %!s(<nil>)", nil, `has "%!" in it`},
