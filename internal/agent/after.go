@@ -124,19 +124,16 @@ func (r rules) releasing(s state, now time.Time) (state, effect) {
 			return s.remember()
 		}
 	}
-	outcome, wait := s.outcome, afterAbort
+	outcome := s.outcome
 	if outcome == ranDry {
 		s.dryDone = s.reasons
 	}
-	if s.byPause { // nothing is granted while it lasts, and nobody is to wait for long once it is over
-		wait = retryFirst
-	}
-	s.outcome, s.byPause, s.down, s.decided, s.resumed, s.notified = "", false, 0, false, time.Time{}, time.Time{}
+	s.outcome, s.down, s.decided, s.resumed, s.notified = "", 0, false, time.Time{}, time.Time{}
 	s.verifyUntil, s.soakUntil, s.answerUntil, s.failure = time.Time{}, time.Time{}, time.Time{}, ""
 	s = r.enter(s, locksmith.PhaseIdle, now)
 	if (s.needed || !s.needKnown) && outcome != rebooted && outcome != ranDry {
 		// A pause, or a machine that cannot reboot would take slot after slot.
-		s.retryAt = now.Add(wait)
+		s.retryAt = now.Add(afterAbort)
 		s.waiting = fmt.Sprintf("%s; next try at %s", outcome, s.retryAt.Format(time.TimeOnly))
 	}
 	return s, effect{}

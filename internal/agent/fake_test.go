@@ -165,24 +165,21 @@ func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(
 		return locksmith.Slots{}, err
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.queued++
-	var err error
-	for err == nil && !w.grants() {
-		freed, set, over := w.freed, w.pausesSet, time.Until(resumes((state{pauses: w.pauses}).paused(time.Now())))
-		w.mu.Unlock()
-		if over <= 0 {
-			over = time.Hour // nobody waits for that long for nothing
-		}
-		select {
-		case <-freed:
-		case <-set:
-		case <-time.After(over):
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-		w.mu.Lock()
+	freed := w.freed
+	if w.free {
+		freed = make(chan struct{})
+		close(freed)
 	}
+	w.mu.Unlock()
+	var err error
+	select {
+	case <-freed:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.queued--
 	if err != nil {
 		w.note("left the queue")
@@ -194,11 +191,6 @@ func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(
 	}
 	w.holder = &locksmith.Holder{MachineID: req.MachineID, BootID: req.BootID, By: req.By, Nonce: "n", Phase: locksmith.PhaseAcquired, StartTime: time.Now().Unix()}
 	return locksmith.Slots{Groups: req.Groups, Record: *w.holder}, nil
-}
-
-// grants says whether there is a slot, and no pause that followers are told of.
-func (w *world) grants() bool {
-	return w.free && len((state{pauses: w.pauses}).paused(time.Now())) == 0
 }
 
 func (w *world) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {

@@ -216,38 +216,6 @@ func TestPauseEndsWhilePreparing(t *testing.T) {
 	})
 }
 
-// A pause that is over right after it ended a reboot, or whose end is heard of late,
-// costs seconds, not the wait after reboots that cannot be made.
-func TestPauseOverSoon(t *testing.T) {
-	for name, unheard := range map[string]bool{"heard of": false, "not heard of": true} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				open := w.gate("prepare")
-				w.setNeed(needed)
-				r := w.run()
-				synctest.Wait()
-				if w.unheard = []locksmith.Pause{pausedAll}; !unheard {
-					w.pause(pausedAll)
-				}
-				synctest.Wait()
-				open()
-				synctest.Wait()
-				if s := r.Status(); s.Phase != locksmith.PhaseIdle || s.Held {
-					t.Errorf("%+v", s)
-				}
-				w.change(func() { w.unheard = nil })
-				w.pause()
-				over := time.Now()
-				w.reboots(r)
-				if took := time.Since(over); took > retryFirst {
-					t.Errorf("it rebooted %v after the pause", took)
-				}
-			})
-		})
-	}
-}
-
 // In the queue, too, the status says when a pause is over.
 func TestPauseEndsInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -49,7 +49,6 @@ type state struct {
 
 	prepared bool   // prepare was begun: restore has to run
 	outcome  string // for the history, once the cycle ends
-	byPause  bool   // the reboot was given up while there was a pause
 	down     time.Duration
 
 	sessions   []Session

@@ -232,10 +232,8 @@ func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 		return r.abort(s, now, "the slot was taken away")
 	case op == effectPublish: // for people only
 		return s
-	case isPaused: // of which it may not have heard yet
-		s = r.abort(s, now, paused.Error())
-		s.byPause = true
-		return s
+	case isPaused:
+		return r.abort(s, now, paused.Error())
 	}
 	s.checked = false // that was before the wait
 	return r.retry(s, now, fmt.Sprintf("the slot cannot be confirmed: %v", ev.err))
@@ -337,7 +335,6 @@ func (r rules) notRebooted(s state, now time.Time, why string) state {
 func (r rules) abort(s state, now time.Time, why string) state {
 	s = r.enter(s, locksmith.PhaseRestoring, now)
 	s.outcome = aborted + why
-	s.byPause = s.useLock && len(s.paused(now)) > 0
 	return s
 }
 

@@ -237,7 +237,6 @@ func TestTransitions(t *testing.T) {
 		{"released", in(releasing, op(effectRelease)), evDone{}, open, nil, idle, "", time.Time{}},
 		{"released, and needed once more", in(releasing, op(effectRelease), func(s *state) { s.needed = true }), evDone{}, open, nil, window, "check", time.Time{}},
 		{"released after an abort", in(releasing, op(effectRelease), func(s *state) { s.needed, s.outcome = true, "aborted: x" }), evDone{}, open, nil, idle, "", open.Add(afterAbort)},
-		{"released after a pause", in(releasing, op(effectRelease), func(s *state) { s.needed, s.outcome, s.byPause = true, "aborted: x", true }), evDone{}, open, nil, idle, "", open.Add(retryFirst)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := testRules()
