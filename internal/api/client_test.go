@@ -119,12 +119,19 @@ func TestNoAnswer(t *testing.T) {
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	defer secure.Close()
 	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	breaks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", "100")
+		_, _ = w.Write([]byte("{")) // and no more
+	}))
+	defer breaks.Close()
 	for url, want := range map[string]string{
-		"http://" + silent.Addr().String():              "it did not answer within 300ms",
-		closed.URL:                                      "it refused the connection",
-		"http://nowhere.invalid":                        "its host name does not resolve",
-		strings.Replace(plain.URL, "http", "https", 1):  "it does not speak TLS: use http://",
-		secure.URL:                                      "its certificate is of an authority that is not trusted",
+		breaks.URL:                         "it closed the connection before it had answered",
+		"http://" + silent.Addr().String(): "it did not answer within 300ms",
+		closed.URL:                         "it refused the connection",
+		"http://nowhere.invalid":           "its host name does not resolve",
+		strings.Replace(plain.URL, "http", "https", 1): "it does not speak TLS: use http://",
+		secure.URL: "its certificate is of an authority that is not trusted",
 		strings.Replace(secure.URL, "https", "http", 1): "answers 400 Bad Request",
 	} {
 		_, err := newClient(t, ClientConfig{URL: url, Timeout: 300 * time.Millisecond}).Groups(t.Context())

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -71,6 +72,8 @@ func (c *Client) unanswered(err error) error {
 		why = "it rejected our certificate, or wants one (" + err.Error()[strings.Index(err.Error(), "remote error"):] + ")"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		why = fmt.Sprintf("it did not answer within %v", c.cfg.Timeout)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		why = "it closed the connection before it had answered"
 	case errors.As(err, &op) && op.Err != nil:
 		why = op.Err.Error()
 	default:

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 
 	"github.com/locksmith-reboot/locksmith"
 )
@@ -284,5 +286,22 @@ func (s *Store) say(err error) error {
 	if msg, transient, ok := s.known(err); ok {
 		return &Error{msg: msg, transient: transient, err: err}
 	}
-	return &Error{msg: fmt.Sprintf("no answer from etcd: %s (%s)", plain(err), s.tried()), transient: !refused(err), err: err}
+	msg := "no answer from etcd: " + lastWords(err)
+	if c := codeOf(err); c == codes.DeadlineExceeded || c == codes.Canceled {
+		msg = fmt.Sprintf("no answer from etcd within %v", s.cfg.Timeout)
+	}
+	return &Error{msg: msg + " (" + s.tried() + ")", transient: !refused(err), err: err}
+}
+
+// lastWords is the cause in an error of gRPC's, which wraps the system's words (after
+// "dial tcp 10.0.0.1:2379: connect: ") in its own and quotes them.
+func lastWords(err error) string {
+	msg := strings.TrimRight(plain(err), `"`)
+	if i := strings.LastIndex(msg, ": "); i >= 0 {
+		msg = msg[i+2:]
+	}
+	if msg == "EOF" {
+		return "the connection was closed"
+	}
+	return msg
 }

@@ -199,7 +199,7 @@ func (f *fleetLock) explain(req fleetlock.Request, err error) error {
 	case errors.As(err, &paused):
 		return fail(fleetlock.KindPaused, paused.Error())
 	case errors.As(err, &held):
-		return fail(fleetlock.KindHeld, held.Error())
+		return fail(fleetlock.KindHeld, fmt.Sprintf("machine %s in group %s: %v", req.ID, req.Group, held))
 	case errors.Is(err, locksmith.ErrUnknownGroup):
 		return fail(fleetlock.KindNoGroup, f.noGroupText(req))
 	case errors.As(err, &unreadable):

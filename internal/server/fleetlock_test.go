@@ -209,7 +209,7 @@ func TestFleetLockTellsWhatBecameOfIt(t *testing.T) {
 		{"paused", "web", &locksmith.PausedError{Pauses: []locksmith.Pause{{Scope: locksmith.PauseScope{All: true}, By: "alice@jump-1", Reason: "release"}}},
 			told{423, "failed_lock_paused", "all groups paused by alice@jump-1: release"}, false},
 		{"held", "web", &locksmith.HeldError{Group: "web", By: "locksmithctl lock"},
-			told{409, "failed_lock_held_by_other", "the machine's slot is held by locksmithctl lock, and only that gives it back"}, false},
+			told{409, "failed_lock_held_by_other", "machine m1 in group web: the machine's slot is held by locksmithctl lock, and only that gives it back"}, false},
 		{"no group", "web", fmt.Errorf("at the desk: %w", locksmith.ErrUnknownGroup),
 			told{404, "unknown_group", "there is no group web; create it with: locksmithctl -group web set-max 1 (or start locksmith-server with -create-groups)"}, false},
 		{"no default group", "default", locksmith.ErrUnknownGroup,

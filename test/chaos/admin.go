@@ -51,13 +51,33 @@ func (r *run) administer(ctx context.Context, f Fault) (what string, heal func()
 		}, locksmith.ErrNotHolder)
 	default:
 		what = fmt.Sprintf("%s %s", f.Act, scope)
-		err = r.admin.Pause(ctx, locksmith.Pause{Scope: scope, By: adminName, Reason: "a fault"})
-		heal = r.insist(ctx, func() error { return r.admin.Resume(ctx, scope, adminName) }, locksmith.ErrNotPaused)
+		err = r.pause(ctx, scope)
+		heal = r.insist(ctx, func() error { return r.resume(ctx, scope) }, locksmith.ErrNotPaused)
 	}
 	if err != nil {
 		what += ": " + err.Error()
 	}
 	return what, heal
+}
+
+// pause pauses a scope, and writes down that it is. One change of the pauses after
+// the other: what is written down would not hold where another one ended it.
+func (r *run) pause(ctx context.Context, scope locksmith.PauseScope) error {
+	r.pausing.Lock()
+	defer r.pausing.Unlock()
+	err := r.admin.Pause(ctx, locksmith.Pause{Scope: scope, By: adminName, Reason: "a fault"})
+	if err == nil {
+		r.fleet.Paused(scope)
+	}
+	return err
+}
+
+// resume ends a pause.
+func (r *run) resume(ctx context.Context, scope locksmith.PauseScope) error {
+	r.pausing.Lock()
+	defer r.pausing.Unlock()
+	r.fleet.Resuming(scope)
+	return r.admin.Resume(ctx, scope, adminName)
 }
 
 // insist makes a function that repeats do until it succeeds, or fails with an error

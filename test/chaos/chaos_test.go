@@ -2,6 +2,7 @@ package chaos_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -17,9 +18,10 @@ import (
 )
 
 var (
-	seed   = flag.Uint64("seed", 1, "the schedule to run")
-	seeds  = flag.Uint64("seeds", 0, "run as many schedules, from -seed on: the long form")
-	length = flag.Duration("length", 20*time.Second, "how long faults are inflicted")
+	seed    = flag.Uint64("seed", 1, "the schedule to run")
+	seeds   = flag.Uint64("seeds", 0, "run as many schedules, from -seed on: the long form")
+	length  = flag.Duration("length", 20*time.Second, "how long faults are inflicted")
+	summary = flag.String("summary", "", "the file to which the long form adds a line about itself")
 )
 
 func TestMain(m *testing.M) {
@@ -63,67 +65,107 @@ func site(t *testing.T) chaos.Config {
 	}
 }
 
-// server builds locksmith-server.
-func server(t *testing.T) string {
+// programs builds locksmith-server and locksmithctl, and returns the directory.
+func programs(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "locksmith-server")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/locksmith-server").CombinedOutput()
+	dir := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/locksmith-server", "../../cmd/locksmithctl").CombinedOutput()
 	if err != nil {
-		t.Fatalf("building locksmith-server: %v\n%s", err, out)
+		t.Fatalf("building the programs: %v\n%s", err, out)
 	}
-	return program
+	return dir
 }
 
 // TestSchedule runs one short schedule. A server that was killed is left to the long
 // form: its requests' places in the queues lapse with its lease of 30 s only.
 func TestSchedule(t *testing.T) {
 	require(t)
-	runSchedule(t, server(t), *seed, *length, 40*time.Second, chaos.KillServer)
+	runSchedule(t, programs(t), *seed, *length, 90*time.Second, chaos.KillServer)
 }
 
-// TestSchedules is the long form: many schedules, of all faults.
+// TestSchedules is the long form: many schedules, of all faults, several at a time
+// (-parallel). Each has a network of its own, so that they share nothing but the time
+// of the processors.
 func TestSchedules(t *testing.T) {
 	require(t)
 	if *seeds == 0 {
 		skip.LongForm(t, "make chaos")
 	}
-	program := server(t)
+	dir := programs(t)
+	sum := chaos.NewSummary(time.Now())
+	t.Cleanup(func() { tell(t, sum) }) // when all have ended
 	for i := range *seeds {
 		n := *seed + i
-		t.Run(fmt.Sprintf("seed %d", n), func(t *testing.T) { runSchedule(t, program, n, *length, 2*time.Minute) })
+		t.Run(fmt.Sprintf("seed %d", n), func(t *testing.T) {
+			t.Parallel()
+			faults, result := runSchedule(t, dir, n, *length, 2*time.Minute)
+			sum.Add(n, faults, result, t.Failed())
+		})
 	}
 }
 
-// runSchedule runs the schedule of a seed and reports what it broke.
-func runSchedule(t *testing.T, server string, seed uint64, length, settle time.Duration, without ...chaos.Action) {
+// tell says what the long form has shown, and adds it to the file that is asked for.
+func tell(t *testing.T, sum *chaos.Summary) {
+	now := time.Now()
+	t.Log("what users were told of failures:\n" + sum.Messages())
+	t.Log("all schedules:\n" + sum.Text(now))
+	if *summary == "" {
+		return
+	}
+	must(t, os.MkdirAll(filepath.Dir(*summary), 0o755))
+	f, err := os.OpenFile(*summary, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	must(t, err)
+	_, err = fmt.Fprintln(f, sum.Line(now))
+	must(t, errors.Join(err, f.Close()))
+}
+
+// runSchedule runs the schedule of a seed and reports what it broke, in one piece,
+// because others report meanwhile.
+func runSchedule(t *testing.T, programs string, seed uint64, length, settle time.Duration, without ...chaos.Action) (chaos.Schedule, chaos.Result) {
 	cfg := site(t)
-	cfg.Server, cfg.Served = server, []locksmith.Group{"web", "rack", "web"}
+	cfg.Server, cfg.Control = filepath.Join(programs, "locksmith-server"), filepath.Join(programs, "locksmithctl")
+	cfg.Served = []locksmith.Group{"web", "rack", "web"}
 	cfg.Seed, cfg.Length, cfg.Settle = seed, length, settle
 	cfg.Faults = chaos.Plan(seed, length, len(cfg.Groups)+len(cfg.Served), without...)
 	result, err := chaos.Run(t.Context(), cfg)
+	var wrong []string
 	if err != nil {
-		t.Error(err)
+		wrong = append(wrong, err.Error())
 	}
 	for _, v := range result.Violations {
-		t.Error("a guarantee was broken:", v)
+		wrong = append(wrong, "a guarantee was broken: "+v)
 	}
 	if most := len(cfg.Groups) + len(cfg.Served); result.Reboots < most {
-		t.Errorf("%d reboots of %d machines: nothing was tested", result.Reboots, most)
+		wrong = append(wrong, fmt.Sprintf("%d reboots of %d machines: nothing was tested", result.Reboots, most))
 	}
-	t.Logf("%d faults, %d reboots, %d calls, %d revisions", len(cfg.Faults), result.Reboots, result.Calls, result.Revisions)
-	if !t.Failed() {
-		return
+	t.Logf("%d faults, %d reboots, %d calls, %d commands, %d revisions, settled after %v",
+		len(cfg.Faults), result.Reboots, result.Calls, len(result.Said), result.Revisions, result.Settled.Round(time.Millisecond))
+	if wrong != nil {
+		wrong = append(wrong, again(t, cfg), keep(cfg, result))
+		t.Error(strings.Join(wrong, "\n"))
 	}
-	again, _, long := strings.Cut(t.Name(), "/")
-	if again += "$"; long {
-		again += " -seeds 1"
+	return cfg.Faults, result
+}
+
+// again says how to run the schedule once more, and what is in it.
+func again(t *testing.T, cfg chaos.Config) string {
+	run, _, long := strings.Cut(t.Name(), "/")
+	if run += "$"; long {
+		run += " -seeds 1"
 	}
-	t.Logf("again: go test ./test/chaos -run %s -seed %d -length %v\n%v", again, seed, length, cfg.Faults)
-	kept, err := os.MkdirTemp("", "locksmith-chaos-")
-	must(t, err)
-	must(t, result.Save(kept))
-	must(t, os.CopyFS(filepath.Join(kept, "data"), os.DirFS(cfg.Dir)))
-	t.Log("what happened, and all logs, are in", kept)
+	return fmt.Sprintf("again: go test ./test/chaos -run %s -seed %d -length %v\n%v", run, cfg.Seed, cfg.Length, cfg.Faults)
+}
+
+// keep saves everything that happened and was logged, and says where it is.
+func keep(cfg chaos.Config, result chaos.Result) string {
+	kept, err := os.MkdirTemp("", fmt.Sprintf("locksmith-chaos-%d-", cfg.Seed))
+	if err == nil {
+		err = errors.Join(result.Save(kept), os.CopyFS(filepath.Join(kept, "data"), os.DirFS(cfg.Dir)))
+	}
+	if err != nil {
+		return fmt.Sprintf("what happened could not be kept: %v", err)
+	}
+	return "what happened, and all logs, are in " + kept
 }
 
 func must(t *testing.T, err error) {

@@ -103,16 +103,26 @@ func CheckHeld(lines []Line, holdings []*holding, r Rules) (violations []string)
 type state struct {
 	semaphores map[locksmith.Group]locksmith.Semaphore
 	records    map[locksmith.Group]map[string]*holding
+	policies   map[locksmith.PauseScope][]byte // documents
+	queue      map[seat]int64                  // the revisions at which the entries were created
 	rules      Rules
 	all        []*holding
 	violations []string
+
+	// Of the revision that is looked at:
+	left    map[seat]int64 // entries that went, as in queue
+	granted []grant
 }
 
 // CheckStore judges every revision of the store: what stood there agreed with
 // itself and with the history written at the same time, no slot was granted where
-// none was free, and a machine of several groups held a slot in all or in none. It also returns who held what.
+// none was free, nor during a pause, nor past others who waited, and a machine of several
+// groups held a slot in all or in none. It also returns who held what.
 func CheckStore(changes []Change, r Rules) (holdings []*holding, violations []string) {
-	s := &state{rules: r, semaphores: make(map[locksmith.Group]locksmith.Semaphore), records: make(map[locksmith.Group]map[string]*holding)}
+	s := &state{
+		rules: r, semaphores: make(map[locksmith.Group]locksmith.Semaphore), records: make(map[locksmith.Group]map[string]*holding),
+		policies: make(map[locksmith.PauseScope][]byte), queue: make(map[seat]int64),
+	}
 	for len(changes) > 0 {
 		n := slices.IndexFunc(changes, func(c Change) bool { return c.Revision != changes[0].Revision })
 		if n < 0 {
@@ -129,16 +139,25 @@ func (s *state) apply(changes []Change) {
 	touched := false
 	changed := make(map[locksmith.Group]locksmith.Semaphore) // what they were before
 	told := make(map[locksmith.Group][][]byte)
+	s.left, s.granted = make(map[seat]int64), nil
+	groups := slices.Collect(maps.Keys(s.rules.Max))
 	for i := range changes {
+		if scope, ok := policyAt(changes[i].Key, groups); ok {
+			s.policies[scope] = changes[i].Value
+			continue
+		}
 		rest, ours := strings.CutPrefix(changes[i].Key, prefix)
 		if !ours {
 			continue
 		}
-		for g := range s.rules.Max {
+		for _, g := range groups {
 			rest, ofGroup := strings.CutPrefix(prefix+rest, base(g)+"/")
 			machine, isRecord := strings.CutPrefix(rest, "holders/")
+			at, isEntry := seatAt(g, rest)
 			switch {
 			case !ofGroup:
+			case isEntry:
+				s.entry(at, changes[i])
 			case strings.HasPrefix(rest, "history/") && changes[i].Value != nil:
 				told[g] = append(told[g], changes[i].Value)
 			case rest == "semaphore":
@@ -157,6 +176,7 @@ func (s *state) apply(changes []Change) {
 	if touched {
 		s.consistent(revision)
 	}
+	s.fair(revision)
 }
 
 func (s *state) fail(revision int64, format string, args ...any) {
@@ -201,8 +221,13 @@ func (s *state) record(g locksmith.Group, machine string, c *Change) {
 		h = &holding{machine: machine, group: g, boot: doc.BootID, served: doc.By == locksmith.ByFleetLock}
 		s.records[g][machine] = h
 		s.all = append(s.all, h)
+		s.granted = append(s.granted, grant{g, doc})
+		s.unpaused(c.Revision, doc, "was given a slot")
 	}
-	h.intended = h.intended || doc.Phase == locksmith.PhaseRebooting
+	if doc.Phase == locksmith.PhaseRebooting {
+		h.intended = true
+		s.unpaused(c.Revision, doc, "stepped to its reboot")
+	}
 }
 
 // consistent compares semaphores with records, and the groups with one another.

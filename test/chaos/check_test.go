@@ -29,8 +29,11 @@ func lines(told ...string) []chaos.Line {
 	return list
 }
 
-// changes reads "rev group holders [machine:boot:phase|machine:gone]" of revisions
-// that follow one another half a second after each line of lines.
+// changes reads revisions that follow one another half a second after each line of
+// lines. Each is a number of documents: "web/=a,b" is the semaphore with its holders,
+// "web/a:1:acquired" an old client's record of boot 1, "web/a:1:acquired:lock" one by one of the makers,
+// "web/@5:a" an entry in the queue, "web/pause" or one of the other policies; "web/a:gone" and
+// "web/@5:a:gone" are deleted. "*" is all groups' policy, "!a" machine a's.
 func changes(documents ...string) []chaos.Change {
 	var list []chaos.Change
 	before := make(map[string]locksmith.Semaphore)
@@ -49,19 +52,53 @@ func changes(documents ...string) []chaos.Change {
 				list = append(list, chaos.Change{At: at, Revision: revision, Key: key + "/semaphore", Value: []byte(sem.Document())})
 				continue
 			}
+			if doc, ok := policies[what]; ok {
+				list = append(list, chaos.Change{At: at, Revision: revision, Key: policyKey(group), Value: doc})
+				continue
+			}
 			f := strings.Split(what, ":")
 			c := chaos.Change{At: at, Revision: revision, Key: key + "/holders/" + f[0]}
-			if f[1] != "gone" {
-				by := locksmith.ByAgent
-				if f[1] == "served" { // over FleetLock, which knows no boots
-					by = locksmith.ByFleetLock
+			level, isEntry := strings.CutPrefix(f[0], "@")
+			switch {
+			case isEntry:
+				c.Key = key + "/queue/" + level + "/" + f[1]
+				if len(f) == 2 {
+					c.Value = []byte("{}")
 				}
-				c.Value = fmt.Appendf(nil, `{"machineID":%q,"startTime":1,"bootID":%q,"phase":%q,"by":%q}`, f[0], f[1], f[2], by)
+			case f[1] != "gone":
+				by := "" // an old client's, which has no regard to the queue
+				if len(f) > 3 {
+					by = makers[f[3]]
+				}
+				c.Value = fmt.Appendf(nil, `{"machineID":%q,"startTime":1,"phaseTime":1000,"bootID":%q,"phase":%q,"by":%q}`, f[0], f[1], f[2], by)
 			}
 			list = append(list, c)
 		}
 	}
 	return list
+}
+
+// makers are those of records, in one word.
+var makers = map[string]string{"agent": locksmith.ByAgent, "lock": locksmith.ByLock, "fleetlock": locksmith.ByFleetLock, "reboot": locksmith.ByReboot}
+
+// policies are documents, in one word.
+var policies = map[string][]byte{
+	"pause":   []byte(`{"pause":{"by":"alice","at":1,"reason":"freeze"}}`),
+	"over":    []byte(`{"pause":{"by":"alice","at":1,"until":999,"reason":"freeze"}}`),
+	"other":   []byte(`{"something":1}`),
+	"garbled": []byte(`{"pause":`),
+	"resume":  nil,
+}
+
+func policyKey(scope string) string {
+	const prefix = "coreos.com/updateengine/rebootlock/"
+	if scope == "*" {
+		return prefix + "all/policy"
+	}
+	if machine, ok := strings.CutPrefix(scope, "!"); ok {
+		return prefix + "machine-policy/" + machine
+	}
+	return prefix + "groups/" + scope + "/policy"
 }
 
 // told is the entry of the history that leads from one semaphore to the other.
@@ -170,8 +207,8 @@ func TestCheckHeld(t *testing.T) {
 			changes("web/=b web/b:1:rebooting", "web/= web/b:gone"), `b was down while its slot in "web" was free (revision 2)`},
 		{"given up, and held again", lines("down b 1", "phase b 1", "phase b 1", "phase b 1", "phase b 1", "up b 2", "phase b 2"),
 			changes("web/=b web/b:1:rebooting", "web/= web/b:gone", "web/=b web/b:1:acquired", "web/b:1:rebooting"), ""},
-		{"over FleetLock", lines("down b 1", "up b 2", "phase b 2"), changes("web/=b web/b:served:acquired", "web/b:served:acquired", "web/= web/b:gone"), ""},
-		{"twice on one slot", lines("down b 1", "up b 2", "down b 2", "up b 3"), changes("web/=b web/b:served:acquired"), "b went down without a slot"},
+		{"over FleetLock", lines("down b 1", "up b 2", "phase b 2"), changes("web/=b web/b::acquired:fleetlock", "web/b::acquired:fleetlock", "web/= web/b:gone"), ""},
+		{"twice on one slot", lines("down b 1", "up b 2", "down b 2", "up b 3"), changes("web/=b web/b::acquired:fleetlock"), "b went down without a slot"},
 		{"still down", lines("down b 1"), changes("web/=b web/b:1:rebooting", "web/= web/b:gone"), `while its slot`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

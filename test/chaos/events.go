@@ -11,13 +11,25 @@ import (
 
 // What a Line says of a machine.
 const (
-	KindPhase = "phase" // its agent went on; Note is the phase
-	KindDown  = "down"  // its agent had it reboot: from here on it is down
-	KindUp    = "up"    // a process of the next boot is about to be started
-	KindCrash = "crash" // the harness pulled its plug: it is down, but not by its agent's doing
-	KindAsked = "asked" // the harness told it that a reboot is needed
-	KindEnded = "ended" // the agent's process has ended; Note is its number
+	KindPhase   = "phase"   // its agent went on; Note is the phase
+	KindDown    = "down"    // its agent had it reboot: from here on it is down
+	KindUp      = "up"      // a process of the next boot is about to be started
+	KindCrash   = "crash"   // the harness pulled its plug: it is down, but not by its agent's doing
+	KindAsked   = "asked"   // the harness told it that a reboot is needed
+	KindEnded   = "ended"   // the agent's process has ended; Note is its number
+	KindAsks    = "asks"    // its agent asks for a slot, or whether it may reboot: Note is one of the Ask constants
+	KindGranted = "granted" // that was granted
+
+	KindPaused   = "paused"   // the administrator was told that a pause is in force; Note is its scope, Machine is empty
+	KindResuming = "resuming" // the administrator is about to end it
+
 	KindFault = "fault" // a fault of the schedule began or ended; Note says which, Machine is empty
+)
+
+// What an agent asks for, Line.Note of KindAsks and KindGranted.
+const (
+	AskSlot   = "slot"
+	AskReboot = "reboot"
 )
 
 // Line is one observation. All of them, from every process, pass through one pipe,
@@ -36,7 +48,7 @@ func (l Line) String() string {
 	if len(boot) > 8 {
 		boot = boot[:8]
 	}
-	return fmt.Sprintf("%10.3fs %-4s %-8s %-6s %s", l.At.Seconds(), l.Machine, boot, l.Kind, l.Note)
+	return fmt.Sprintf("%10.3fs %-4s %-8s %-8s %s", l.At.Seconds(), l.Machine, boot, l.Kind, l.Note)
 }
 
 // monotonic is the kernel's monotonic clock.

@@ -136,6 +136,17 @@ func (f *Fleet) Lines() (lines []Line, err error) {
 // Note writes down that a fault began or ended.
 func (f *Fleet) Note(what string) { f.tell(Line{Kind: KindFault, Note: what}) }
 
+// Paused writes down that a pause is in force; Resuming that its end is about to be
+// asked for.
+func (f *Fleet) Paused(scope locksmith.PauseScope) {
+	f.tell(Line{Kind: KindPaused, Note: scope.String()})
+}
+
+// Resuming: see Paused.
+func (f *Fleet) Resuming(scope locksmith.PauseScope) {
+	f.tell(Line{Kind: KindResuming, Note: scope.String()})
+}
+
 // Kill kills the agent's process of a machine, which stays up and starts another.
 func (f *Fleet) Kill(m *Machine) { f.signal(m, (*Process).Kill) }
 

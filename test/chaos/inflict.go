@@ -53,7 +53,7 @@ func (r *run) hitMember(act Action, m *Member) (heal func() error) {
 	for _, other := range r.fleet.machines {
 		others = append(others, other.Node)
 	}
-	others = append(others, r.callers...)
+	others = append(append(others, r.callers...), r.user)
 	for _, server := range r.servers {
 		others = append(others, server.Node)
 	}

@@ -92,6 +92,7 @@ func RunMachine(ctx context.Context, doc string) error {
 		go kept.Run(ctx) // until the process is killed
 		lock = kept
 	}
+	lock = &heard{Lock: lock, says: says}
 	a, err := agent.New(agent.Config{
 		MachineID: b.Machine, BootID: b.BootID, Hostname: b.Machine, Groups: b.Groups,
 		Strategy: strategy, Priority: locksmith.DefaultPriority,
@@ -122,6 +123,35 @@ func (t *teller) phase(s agent.Status) {
 		t.last = s.Phase
 		t.tell(KindPhase, string(s.Phase))
 	}
+}
+
+// heard is a lock that writes down what it is asked for, and what it grants.
+type heard struct {
+	agent.Lock
+	says *teller
+}
+
+// Acquire asks for the slots.
+func (h *heard) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
+	h.says.tell(KindAsks, AskSlot)
+	slots, err := h.Lock.Acquire(ctx, req, report)
+	if err == nil {
+		h.says.tell(KindGranted, AskSlot)
+	}
+	return slots, err
+}
+
+// Advance asks whether the machine may reboot, where that is the step.
+func (h *heard) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
+	if phase != locksmith.PhaseRebooting {
+		return h.Lock.Advance(ctx, slots, phase, reason)
+	}
+	h.says.tell(KindAsks, AskReboot)
+	slots, err := h.Lock.Advance(ctx, slots, phase, reason)
+	if err == nil {
+		h.says.tell(KindGranted, AskReboot)
+	}
+	return slots, err
 }
 
 // hardware is the machine as the agent of one boot sees it. Nobody logs in.

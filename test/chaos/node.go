@@ -51,9 +51,16 @@ func (n *Network) NewNode(name string, i int) (*Node, error) {
 }
 
 // live is the thread that lives on the node. It never gives its thread back: with
-// it end the processes that it started.
+// it end the processes that it started. The main thread never ends, and so is kept
+// from living anywhere: what it started would run on beside all later nodes.
 func (n *Node) live(ready chan<- error) {
 	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		go n.live(ready)
+		<-n.ended
+		runtime.UnlockOSThread()
+		return
+	}
 	defer close(n.ended)
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		ready <- fmt.Errorf("a network namespace: %w", err)

@@ -20,16 +20,17 @@ import (
 
 // Config says what to run.
 type Config struct {
-	Seed   uint64
-	Faults Schedule
-	Length time.Duration           // until all faults are healed
-	Groups [][]locksmith.Group     // required: of each machine on the store itself
-	Served []locksmith.Group       // of each machine that speaks FleetLock
-	Server string                  // the program locksmith-server; required with Served
-	Max    map[locksmith.Group]int // required: of each group
-	Settle time.Duration           // how long the machines may take after the healing
-	Thief  bool                    // see Boot
-	Dir    string                  // required: for data and logs
+	Seed    uint64
+	Faults  Schedule
+	Length  time.Duration           // until all faults are healed
+	Groups  [][]locksmith.Group     // required: of each machine on the store itself
+	Served  []locksmith.Group       // of each machine that speaks FleetLock
+	Server  string                  // the program locksmith-server; required with Served
+	Max     map[locksmith.Group]int // required: of each group
+	Control string                  // the program locksmithctl; empty: nobody uses it
+	Settle  time.Duration           // how long the machines may take after the healing
+	Thief   bool                    // see Boot
+	Dir     string                  // required: for data and logs
 }
 
 // The nodes' numbers: members have 1 to 9.
@@ -41,6 +42,10 @@ const (
 	servers      = 2 // that speak FleetLock
 )
 
+// startWithin is how long the cluster and the servers may take to start, on a machine
+// that others use, too.
+const startWithin = 2 * time.Minute
+
 // Result is what a run has shown.
 type Result struct {
 	Violations []string
@@ -48,6 +53,8 @@ type Result struct {
 	Reboots    int
 	Calls      int // that were held against the model
 	Revisions  int64
+	Said       []Said        // to users
+	Settled    time.Duration // from the healing of the last fault until all were through
 }
 
 // run is a run under way.
@@ -58,9 +65,13 @@ type run struct {
 	servers []*Daemon
 	callers []*Node
 	calls   []Call
+	user    *Node
+	said    []Said
+	settled time.Duration
 	fleet   *Fleet
 	history *History
 	admin   *etcd.Store // an administrator's, from the observer's node
+	pausing sync.Mutex  // held while it changes a pause
 }
 
 // Run carries out the schedule and judges what happened. An error means that the
@@ -76,7 +87,7 @@ func Run(ctx context.Context, cfg Config) (result Result, err error) {
 	if err != nil {
 		return result, err
 	}
-	ready, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ready, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
 	if r.cluster, err = NewCluster(ready, r.network, observer, cfg.Dir, members); err != nil {
 		return result, err
@@ -115,8 +126,13 @@ func (r *run) populate(ctx context.Context) (err error) {
 		}
 		r.callers = append(r.callers, node)
 	}
-	if _, err := r.admin.SetMax(ctx, callersGroup, callersMax, adminName); err != nil {
+	if r.user, err = r.network.NewNode("user", userNode); err != nil {
 		return err
+	}
+	for group, max := range map[locksmith.Group]int{callersGroup: callersMax, userGroup: userMax} {
+		if _, err := r.admin.SetMax(ctx, group, max, adminName); err != nil {
+			return err
+		}
 	}
 	for _, groups := range r.Groups {
 		if err := r.fleet.Add(r.network, groups, nil); err != nil {
@@ -144,16 +160,16 @@ func (r *run) live(ctx context.Context) error {
 	r.fleet.Start()
 	calling, hangUp := context.WithCancel(ctx)
 	defer hangUp()
-	var called error
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.calls, called = r.call(ctx, calling)
-	}()
+	var called, used error
+	var others sync.WaitGroup
+	others.Go(func() { r.calls, called = r.call(ctx, calling) })
+	if r.Control != "" {
+		others.Go(func() { r.said, used = r.use(ctx, calling) })
+	}
 	err := r.inflict(ctx)
 	hangUp()
-	<-done
-	if err := errors.Join(err, called); err != nil {
+	others.Wait()
+	if err := errors.Join(err, called, used); err != nil {
 		return err
 	}
 	return r.settle(ctx)
@@ -162,6 +178,8 @@ func (r *run) live(ctx context.Context) error {
 // settle returns once all machines are through, after everything was healed.
 func (r *run) settle(ctx context.Context) error {
 	r.fleet.Note("all is healed")
+	began := time.Now()
+	defer func() { r.settled = time.Since(began) }()
 	done := r.fleet.Finish()
 	settle := time.NewTimer(r.Settle)
 	defer settle.Stop()
@@ -230,11 +248,11 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 			rules.Max[r.group(f)] = r.Max[r.group(f)] + 1
 		}
 	}
-	rules.Max[callersGroup] = callersMax
+	rules.Max[callersGroup], rules.Max[userGroup] = callersMax, userMax+1
 	for _, m := range r.fleet.machines {
 		rules.Groups[m.ID] = m.Groups
 	}
-	result := Result{Lines: lines}
+	result := Result{Lines: lines, Settled: r.settled}
 	for _, l := range lines {
 		if l.Kind == KindDown {
 			result.Reboots++
@@ -250,7 +268,17 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 	result.Calls = len(r.calls)
 	result.Violations = append(violations, CheckDown(lines, rules)...)
 	result.Violations = append(result.Violations, CheckHeld(lines, holdings, rules)...)
+	result.Violations = append(result.Violations, CheckPaused(lines, rules)...)
+	for _, s := range r.said {
+		if why := CheckSaid(s); why != "" {
+			result.Violations = append(result.Violations, fmt.Sprintf("what a user was told %s: %v", why, s))
+		}
+	}
+	result.Said = r.said
 	if failed == nil {
+		// What a server granted to a client that had gone is kept until the machine asks
+		// again, where it could not be given back at once: users do not ask again.
+		holdings = slices.DeleteFunc(holdings, func(h *holding) bool { return h.group == userGroup && h.served })
 		result.Violations = append(result.Violations, CheckEnd(holdings)...)
 	}
 	return result, failed
@@ -262,5 +290,10 @@ func (result Result) Save(dir string) error {
 	for _, l := range result.Lines {
 		fmt.Fprintln(&b, l)
 	}
-	return os.WriteFile(filepath.Join(dir, "events.log"), []byte(b.String()), 0o600)
+	var said strings.Builder
+	for _, s := range result.Said {
+		fmt.Fprintln(&said, s)
+	}
+	return errors.Join(os.WriteFile(filepath.Join(dir, "events.log"), []byte(b.String()), 0o600),
+		os.WriteFile(filepath.Join(dir, "said.log"), []byte(said.String()), 0o600))
 }
