@@ -119,6 +119,14 @@ func runSchedule(t *testing.T, server string, seed uint64, length, settle time.D
 		again += " -seeds 1"
 	}
 	t.Logf("again: go test ./test/chaos -run %s -seed %d -length %v\n%v", again, seed, length, cfg.Faults)
+	keep(t, cfg, result)
+}
+
+// keep keeps everything that happened and was logged in a test that failed.
+func keep(t *testing.T, cfg chaos.Config, result chaos.Result) {
+	if !t.Failed() {
+		return
+	}
 	kept, err := os.MkdirTemp("", "locksmith-chaos-")
 	must(t, err)
 	must(t, result.Save(kept))

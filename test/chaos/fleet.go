@@ -52,6 +52,7 @@ type Fleet struct {
 
 	mu        sync.Mutex
 	lines     []Line
+	traps     []*trap
 	finishing bool
 	closed    bool
 	done      chan struct{} // closed once every machine is through with its last reboot
@@ -240,6 +241,9 @@ func (f *Fleet) actLocked(m *Machine, l Line) {
 			}
 		})
 	case KindPhase:
+		if t := f.springLocked(m, locksmith.Phase(l.Note)); t == nil || t.after > 0 || t.of != nil {
+			_, _ = io.WriteString(m.stdin, orderHeard) // to one that is gone: it needs nothing any more
+		}
 		m.idle = l.Boot == m.boot && !m.down && l.Note == string(locksmith.PhaseIdle)
 		if m.idle && !m.asked && !m.final {
 			f.laterAskLocked(m)
@@ -268,7 +272,7 @@ func (f *Fleet) laterAskLocked(m *Machine) {
 
 func (f *Fleet) askLocked(m *Machine) {
 	m.asked = true
-	_, _ = io.WriteString(m.stdin, "need\n") // to a process that has just died: the next one is told at its start
+	_, _ = io.WriteString(m.stdin, orderNeed) // to a process that has just died: the next one is told at its start
 	go f.tell(Line{Machine: m.ID, Boot: m.boot, Kind: KindAsked})
 }
 
@@ -288,6 +292,7 @@ func (f *Fleet) bootLocked(m *Machine) {
 func (f *Fleet) startLocked(m *Machine) {
 	b := f.boot
 	b.Machine, b.Groups, b.BootID, b.Needed = m.ID, m.Groups, m.boot, m.asked
+	b.Users, b.Sick = f.trappedLocked(locksmith.PhaseNotifying), f.trappedLocked(locksmith.PhaseFailed)
 	if m.Server != nil {
 		b.FleetLock = serverURL(m.Server.Node)
 	}

@@ -24,6 +24,12 @@ func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() erro
 		return fmt.Sprintf("%s %s", f.Act, s.Node.Name), r.hitServer(f.Act, s)
 	case LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll:
 		return r.administer(ctx, f)
+	case KillInPhase, CrashInPhase:
+		return fmt.Sprintf("%s %s", f.Act, f.In), healing(r.fleet.Trap(f.Act, f.In, f.Late))
+	case KillWaiting:
+		s := r.servers[f.Who]
+		disarm := r.fleet.TrapServer(s, f.Late)
+		return fmt.Sprintf("%s %s", f.Act, s.Node.Name), func() error { disarm(); return s.Start() }
 	case LosePackets:
 		return string(f.Act), healing(r.network.Disturb(loseOneIn, 0))
 	case DelayPackets:
