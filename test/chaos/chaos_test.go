@@ -43,8 +43,10 @@ func require(t *testing.T) {
 	if os.Geteuid() != 0 {
 		skip.Loudly(t, "faults need network namespaces: run the tests as root or through sudo")
 	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		skip.Loudly(t, "faults need TUN devices: "+err.Error())
+	for device, what := range map[string]string{"/dev/net/tun": "TUN devices", "/dev/fuse": "file systems in programs"} {
+		if _, err := os.Stat(device); err != nil {
+			skip.Loudly(t, "faults need "+what+": "+err.Error())
+		}
 	}
 	for program, debian := range map[string]string{"etcd": "etcd-server", "ip": "iproute2"} {
 		if _, err := exec.LookPath(program); err != nil {

@@ -24,6 +24,9 @@ func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() erro
 		return fmt.Sprintf("%s %s", f.Act, s.Node.Name), r.hitServer(f.Act, s)
 	case LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll:
 		return r.administer(ctx, f)
+	case FillDisk, SlowDisk:
+		m := r.member(ctx, f)
+		return fmt.Sprintf("%s %s", f.Act, m.Node.Name), r.hitDisk(f, m)
 	case KillInPhase, CrashInPhase:
 		return fmt.Sprintf("%s %s", f.Act, f.In), healing(r.fleet.Trap(f.Act, f.In, f.Late))
 	case KillWaiting:

@@ -19,6 +19,8 @@ type Fault struct {
 
 	In   locksmith.Phase // of an agent that is killed in a phase
 	Late time.Duration   // how long after its beginning, or after that of a wait
+	Left int64           // on a disk that is filled: the bytes that it still takes
+	Slow time.Duration   // of a slow disk: what each fsync takes more
 }
 
 // Action is a kind of fault.
@@ -53,6 +55,9 @@ const (
 	LosePackets   Action = "lose-packets"    // one in ten, of everybody's
 	DelayPackets  Action = "delay-packets"   // by up to 50 ms each way, of everybody's
 
+	FillDisk Action = "fill-disk" // a member's, after it took a few more bytes
+	SlowDisk Action = "slow-disk" // a member's
+
 	KillInPhase  Action = "kill-in-phase"  // the next agent that enters a phase is killed there,
 	CrashInPhase Action = "crash-in-phase" // or its machine loses its power
 	KillWaiting  Action = "kill-waiting"   // a server is killed while requests wait there
@@ -63,7 +68,7 @@ var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMach
 	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader,
 	KillServer, PauseServer, CutServer, DeafenServer, LosePackets, DelayPackets,
 	LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll,
-	KillInPhase, CrashInPhase, KillWaiting}
+	FillDisk, SlowDisk, KillInPhase, CrashInPhase, KillWaiting}
 
 // theLeader is Fault.Who of what is to hit the leader of that time, or whoever comes next.
 const theLeader = -1
@@ -79,6 +84,12 @@ func (f Fault) String() string {
 	text := fmt.Sprintf("%7v %-14s %-6s for %v", f.At, f.Act, who, f.For)
 	if f.In != "" {
 		text += fmt.Sprintf(", in %s", f.In)
+	}
+	if f.Left > 0 {
+		text += fmt.Sprintf(", with %d bytes left", f.Left)
+	}
+	if f.Slow > 0 {
+		text += fmt.Sprintf(", by %v", f.Slow)
 	}
 	if f.Late > 0 {
 		text += fmt.Sprintf(" after %v", f.Late)
@@ -125,6 +136,7 @@ func Plan(seed uint64, length time.Duration, machines int, without ...Action) Sc
 		{1, LowerMax, machines, false}, {1, RaiseMax, machines, false}, {2, HoldSlot, machines, false},
 		{1, PauseGroup, machines, false}, {1, PauseMachine, machines, false}, {1, PauseAll, 1, false},
 		{1, LosePackets, 1, false}, {1, DelayPackets, 1, false},
+		{1, FillDisk, members, false}, {1, FillDisk, members, true}, {1, SlowDisk, members, false}, {2, SlowDisk, members, true},
 		{4, KillInPhase, 1, true}, {1, CrashInPhase, 1, true}, {1, KillWaiting, servers, false},
 	}
 	var deck []int
@@ -144,6 +156,10 @@ func Plan(seed uint64, length time.Duration, machines int, without ...Action) Sc
 		switch f.Act {
 		case KillInPhase, CrashInPhase:
 			f.In, f.Late = PhasesToDieIn[rng.IntN(len(PhasesToDieIn))], lateness(rng, latest)
+		case FillDisk:
+			f.Left = rng.Int64N(mostLeft)
+		case SlowDisk:
+			f.Slow = between(rng, 20, 1500)
 		case KillWaiting:
 			f.Late = between(rng, 0, 300)
 		}
