@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/test/chaos/clock"
 )
 
 // How the machines behave.
@@ -82,7 +83,7 @@ func (f *Fleet) Add(network *Network, groups []locksmith.Group, server *Daemon) 
 		return err
 	}
 	f.machines = append(f.machines, m)
-	return nil
+	return f.StepClock(m, 0)
 }
 
 // Start boots all machines.
@@ -152,6 +153,18 @@ func (f *Fleet) Crash(m *Machine) {
 	boot := m.boot
 	f.mu.Unlock()
 	f.tell(Line{Machine: m.ID, Boot: boot, Kind: KindCrash})
+}
+
+// clock is the file that sets a machine's clock.
+func (f *Fleet) clock(m *Machine) string { return filepath.Join(f.dir, m.ID, "clock") }
+
+// StepClock sets the wall clock of a machine: it is off by so much from then on, also
+// for the processes that it starts.
+func (f *Fleet) StepClock(m *Machine, by time.Duration) error {
+	if err := os.MkdirAll(filepath.Dir(f.clock(m)), 0o700); err != nil {
+		return err
+	}
+	return clock.Set(f.clock(m), by)
 }
 
 func (f *Fleet) signal(m *Machine, send func(*Process)) {
@@ -292,11 +305,17 @@ func (f *Fleet) bootLocked(m *Machine) {
 func (f *Fleet) startLocked(m *Machine) {
 	b := f.boot
 	b.Machine, b.Groups, b.BootID, b.Needed = m.ID, m.Groups, m.boot, m.asked
-	b.Users, b.Sick = f.trappedLocked(locksmith.PhaseNotifying), f.trappedLocked(locksmith.PhaseFailed)
+	b.Sick = f.trappedLocked(locksmith.PhaseFailed)
+	if f.trappedLocked(locksmith.PhaseNotifying) {
+		b.Users = loginDelay
+	}
 	if m.Server != nil {
 		b.FleetLock = serverURL(m.Server.Node)
 	}
 	b.Memory = filepath.Join(f.dir, m.ID, "memory.json")
+	if clock.Supported {
+		b.Clock = f.clock(m)
+	}
 	doc, err := json.Marshal(b)
 	if err != nil {
 		f.failLocked(err)

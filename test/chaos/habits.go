@@ -13,7 +13,7 @@ import (
 // can be hit in them.
 const (
 	aMoment    = 5 * time.Millisecond
-	loginDelay = 100 * time.Millisecond // that users are given
+	loginDelay = 100 * time.Millisecond // that users are given, where somebody is to die meanwhile
 )
 
 // habits are a machine's hooks and checks. They only take their time.

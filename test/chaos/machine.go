@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,7 @@ import (
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
 	"github.com/locksmith-reboot/locksmith/internal/lockclient"
 	"github.com/locksmith-reboot/locksmith/internal/memory"
+	"github.com/locksmith-reboot/locksmith/test/chaos/clock"
 )
 
 // RoleVariable names the environment variable that makes the test's program one
@@ -37,11 +39,12 @@ type Boot struct {
 	Groups    []locksmith.Group
 	BootID    string
 	Endpoints []string
-	Memory    string // the file with what the machine remembers
-	Needed    bool   // this boot was told already that a reboot is needed
-	Users     bool   // somebody is logged in
-	Sick      bool   // the first check after the boot does not pass
-	FleetLock string // the URL of the server that keeps the slot; empty: the store does
+	Memory    string        // the file with what the machine remembers
+	Clock     string        // the file that sets its clock; empty: it has the real one
+	Needed    bool          // this boot was told already that a reboot is needed
+	Users     time.Duration // somebody is logged in, and given so long; 0: nobody is
+	Sick      bool          // the first check after the boot does not pass
+	FleetLock string        // the URL of the server that keeps the slot; empty: the store does
 
 	// Thief has the agent take slots without looking whether there are any: the
 	// checks have to see it.
@@ -62,6 +65,11 @@ func RunMachine(ctx context.Context, doc string) error {
 	var b Boot
 	if err := json.Unmarshal([]byte(doc), &b); err != nil {
 		return fmt.Errorf("%s: %w", RoleVariable, err)
+	}
+	if b.Clock != "" {
+		if err := clock.Follow(b.Clock); err != nil {
+			return err
+		}
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("machine", b.Machine, "boot", b.BootID[:8])
 	store, err := etcd.Dial(etcd.Config{Endpoints: b.Endpoints, Timeout: callTimeout, LeaseTTL: leaseTTL, Log: log})
@@ -103,7 +111,7 @@ func RunMachine(ctx context.Context, doc string) error {
 	a, err := agent.New(agent.Config{
 		MachineID: b.Machine, BootID: b.BootID, Hostname: b.Machine, Groups: b.Groups,
 		Strategy: strategy, Priority: locksmith.DefaultPriority,
-		Lock: lock, Machine: &hardware{says: says, users: b.Users}, LoginDelay: loginDelay,
+		Lock: lock, Machine: &hardware{says: says, users: b.Users > 0}, LoginDelay: cmp.Or(b.Users, loginDelay),
 		Steps: ways, Blockers: []agent.Check{&habits{}}, Verifiers: []agent.Check{ways}, Triggers: []agent.Trigger{&need{boot: b, asked: asked}},
 		Memory: remembered, Remember: file.Save, OnChange: says.phase, Log: log,
 	})

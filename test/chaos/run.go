@@ -29,6 +29,7 @@ type Config struct {
 	Max    map[locksmith.Group]int // required: of each group
 	Settle time.Duration           // how long the machines may take after the healing
 	Thief  bool                    // see Boot
+	Users  time.Duration           // see Boot
 	Dir    string                  // required: for data and logs
 }
 
@@ -104,7 +105,7 @@ func Run(ctx context.Context, cfg Config) (result Result, err error) {
 
 // populate makes the machines, and the servers of those that need them.
 func (r *run) populate(ctx context.Context) (err error) {
-	r.fleet, err = NewFleet(r.Dir, Boot{Endpoints: r.cluster.Endpoints(), Thief: r.Thief})
+	r.fleet, err = NewFleet(r.Dir, Boot{Endpoints: r.cluster.Endpoints(), Thief: r.Thief, Users: r.Users})
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ type Fault struct {
 	Late time.Duration   // how long after its beginning, or after that of a wait
 	Left int64           // on a disk that is filled: the bytes that it still takes
 	Slow time.Duration   // of a slow disk: what each fsync takes more
+	Step time.Duration   // by which a clock is off
 }
 
 // Action is a kind of fault.
@@ -58,6 +59,8 @@ const (
 	FillDisk Action = "fill-disk" // a member's, after it took a few more bytes
 	SlowDisk Action = "slow-disk" // a member's
 
+	StepClock Action = "step-clock" // a machine's, and back again
+
 	KillInPhase  Action = "kill-in-phase"  // the next agent that enters a phase is killed there,
 	CrashInPhase Action = "crash-in-phase" // or its machine loses its power
 	KillWaiting  Action = "kill-waiting"   // a server is killed while requests wait there
@@ -68,7 +71,7 @@ var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMach
 	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader,
 	KillServer, PauseServer, CutServer, DeafenServer, LosePackets, DelayPackets,
 	LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll,
-	FillDisk, SlowDisk, KillInPhase, CrashInPhase, KillWaiting}
+	FillDisk, SlowDisk, StepClock, KillInPhase, CrashInPhase, KillWaiting}
 
 // theLeader is Fault.Who of what is to hit the leader of that time, or whoever comes next.
 const theLeader = -1
@@ -88,6 +91,9 @@ func (f Fault) String() string {
 	if f.Left > 0 {
 		text += fmt.Sprintf(", with %d bytes left", f.Left)
 	}
+	if f.Step != 0 {
+		text += fmt.Sprintf(", by %v", f.Step)
+	}
 	if f.Slow > 0 {
 		text += fmt.Sprintf(", by %v", f.Slow)
 	}
@@ -96,6 +102,9 @@ func (f Fault) String() string {
 	}
 	return text
 }
+
+// steps are by how much clocks are set, forwards and backwards.
+var steps = []time.Duration{10 * time.Second, 5 * time.Minute, 2 * time.Hour, 72 * time.Hour}
 
 // ofServer says whether it hits a locksmith-server.
 func (f Fault) ofServer() bool {
@@ -137,6 +146,7 @@ func Plan(seed uint64, length time.Duration, machines int, without ...Action) Sc
 		{1, PauseGroup, machines, false}, {1, PauseMachine, machines, false}, {1, PauseAll, 1, false},
 		{1, LosePackets, 1, false}, {1, DelayPackets, 1, false},
 		{1, FillDisk, members, false}, {1, FillDisk, members, true}, {1, SlowDisk, members, false}, {2, SlowDisk, members, true},
+		{3, StepClock, machines, false},
 		{4, KillInPhase, 1, true}, {1, CrashInPhase, 1, true}, {1, KillWaiting, servers, false},
 	}
 	var deck []int
@@ -160,6 +170,11 @@ func Plan(seed uint64, length time.Duration, machines int, without ...Action) Sc
 			f.Left = rng.Int64N(mostLeft)
 		case SlowDisk:
 			f.Slow = between(rng, 20, 1500)
+		case StepClock:
+			f.Step = steps[rng.IntN(len(steps))]
+			if rng.IntN(2) == 0 {
+				f.Step = -f.Step
+			}
 		case KillWaiting:
 			f.Late = between(rng, 0, 300)
 		}
