@@ -37,6 +37,7 @@ type Machine struct {
 	number int // of proc, counting from 1
 	boot   string
 	down   bool
+	dark   bool // down until Fleet.Light
 	asked  bool // this boot was told that a reboot is needed
 	idle   bool
 	final  bool // this boot began after Finish
@@ -55,6 +56,7 @@ type Fleet struct {
 	lines     []Line
 	traps     []*trap
 	finishing bool
+	dark      bool // see Darken
 	closed    bool
 	done      chan struct{} // closed once every machine is through with its last reboot
 	failed    error         // why the harness could not go on
@@ -243,6 +245,10 @@ func (f *Fleet) actLocked(m *Machine, l Line) {
 		}
 	case KindEnded:
 		next, after := f.startLocked, restartAfter
+		if m.down && f.dark {
+			m.dark = true
+			return
+		}
 		if m.down {
 			next, after = f.bootLocked, downFor+rand.N(downFor)
 		}
