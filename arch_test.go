@@ -113,7 +113,9 @@ var libraries = map[string][]string{
 	"golang.org/x/sync": {"*"},
 	// Holds what clients of the lock were told against a model.
 	"github.com/anishathalye/porcupine": {"test/"},
-	"golang.org/x/sys":                  {"*"},
+	// The disks of members of etcd, full and slow.
+	"github.com/hanwen/go-fuse/v2": {"test/"},
+	"golang.org/x/sys":             {"*"},
 }
 
 // banned are never imported, not by tests either.

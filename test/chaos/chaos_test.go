@@ -45,8 +45,10 @@ func require(t *testing.T) {
 	if os.Geteuid() != 0 {
 		skip.Loudly(t, "faults need network namespaces: run the tests as root or through sudo")
 	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		skip.Loudly(t, "faults need TUN devices: "+err.Error())
+	for device, what := range map[string]string{"/dev/net/tun": "TUN devices", "/dev/fuse": "file systems in programs"} {
+		if _, err := os.Stat(device); err != nil {
+			skip.Loudly(t, "faults need "+what+": "+err.Error())
+		}
 	}
 	for program, debian := range map[string]string{"etcd": "etcd-server", "ip": "iproute2"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -166,6 +168,13 @@ func keep(cfg chaos.Config, result chaos.Result) string {
 		return fmt.Sprintf("what happened could not be kept: %v", err)
 	}
 	return "what happened, and all logs, are in " + kept
+}
+
+// keepFailed is keep for a test that failed.
+func keepFailed(t *testing.T, cfg chaos.Config, result chaos.Result) {
+	if t.Failed() {
+		t.Log(keep(cfg, result))
+	}
 }
 
 func must(t *testing.T, err error) {

@@ -25,6 +25,7 @@ const (
 type Member struct {
 	Daemon
 	Endpoint string
+	Disk     *Disk // with its data
 }
 
 // Cluster is an etcd cluster, each member a process of Debian's etcd on a node of
@@ -47,17 +48,23 @@ func NewCluster(ctx context.Context, network *Network, observer *Node, dir strin
 		if err != nil {
 			return nil, err
 		}
+		data := filepath.Join(dir, name+".mounted")
+		disk, err := makeDisk(node, data, filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
 		c.Members = append(c.Members, &Member{
-			Daemon:   Daemon{Node: node, log: filepath.Join(dir, name+".log")},
+			Disk:     disk,
+			Daemon:   Daemon{Node: node, log: filepath.Join(dir, name+".log"), args: []string{"etcd", "--data-dir", data}},
 			Endpoint: fmt.Sprintf("http://%s:%d", node.Addr, clientPort),
 		})
 		all = append(all, fmt.Sprintf("%s=http://%s:%d", name, node.Addr, peerPort))
 	}
 	for _, m := range c.Members {
 		peer := fmt.Sprintf("http://%s:%d", m.Node.Addr, peerPort)
-		m.args = []string{"etcd", "--name", m.Node.Name, "--data-dir", filepath.Join(dir, m.Node.Name), "--logger", "zap",
+		m.args = append(m.args, "--name", m.Node.Name, "--logger", "zap",
 			"--listen-client-urls", m.Endpoint, "--advertise-client-urls", m.Endpoint,
-			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(all, ",")}
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(all, ","))
 		if err := m.Start(); err != nil {
 			return nil, err
 		}

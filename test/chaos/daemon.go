@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"time"
 )
 
 // Daemon is a program on a node that is killed and started again: a member of the
@@ -43,6 +44,28 @@ func (d *Daemon) Kill() {
 		d.proc.Kill()
 		d.proc = nil
 	}
+}
+
+// Revive starts the daemon again if it has ended by itself, or does within a while.
+// ended says whether it had.
+func (d *Daemon) Revive(within time.Duration) (ended bool, err error) {
+	d.mu.Lock()
+	proc := d.proc
+	d.mu.Unlock()
+	if proc == nil {
+		return false, nil
+	}
+	select {
+	case <-proc.Ended:
+	case <-time.After(within):
+		return false, nil
+	}
+	d.mu.Lock()
+	if d.proc == proc {
+		d.proc = nil
+	}
+	d.mu.Unlock()
+	return true, d.Start()
 }
 
 // Pause stops the daemon where it is, if it runs.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
+	"github.com/locksmith-reboot/locksmith/test/chaos/clock"
 )
 
 // How the machines behave.
@@ -36,6 +37,7 @@ type Machine struct {
 	number int // of proc, counting from 1
 	boot   string
 	down   bool
+	dark   bool // down until Fleet.Light
 	asked  bool // this boot was told that a reboot is needed
 	idle   bool
 	final  bool // this boot began after Finish
@@ -52,7 +54,9 @@ type Fleet struct {
 
 	mu        sync.Mutex
 	lines     []Line
+	traps     []*trap
 	finishing bool
+	dark      bool // see Darken
 	closed    bool
 	done      chan struct{} // closed once every machine is through with its last reboot
 	failed    error         // why the harness could not go on
@@ -81,7 +85,7 @@ func (f *Fleet) Add(network *Network, groups []locksmith.Group, server *Daemon) 
 		return err
 	}
 	f.machines = append(f.machines, m)
-	return nil
+	return f.StepClock(m, 0)
 }
 
 // Start boots all machines.
@@ -164,6 +168,18 @@ func (f *Fleet) Crash(m *Machine) {
 	f.tell(Line{Machine: m.ID, Boot: boot, Kind: KindCrash})
 }
 
+// clock is the file that sets a machine's clock.
+func (f *Fleet) clock(m *Machine) string { return filepath.Join(f.dir, m.ID, "clock") }
+
+// StepClock sets the wall clock of a machine: it is off by so much from then on, also
+// for the processes that it starts.
+func (f *Fleet) StepClock(m *Machine, by time.Duration) error {
+	if err := os.MkdirAll(filepath.Dir(f.clock(m)), 0o700); err != nil {
+		return err
+	}
+	return clock.Set(f.clock(m), by)
+}
+
 func (f *Fleet) signal(m *Machine, send func(*Process)) {
 	f.mu.Lock()
 	proc := m.proc
@@ -240,6 +256,10 @@ func (f *Fleet) actLocked(m *Machine, l Line) {
 		}
 	case KindEnded:
 		next, after := f.startLocked, restartAfter
+		if m.down && f.dark {
+			m.dark = true
+			return
+		}
 		if m.down {
 			next, after = f.bootLocked, downFor+rand.N(downFor)
 		}
@@ -251,6 +271,9 @@ func (f *Fleet) actLocked(m *Machine, l Line) {
 			}
 		})
 	case KindPhase:
+		if t := f.springLocked(m, locksmith.Phase(l.Note)); t == nil || t.after > 0 || t.of != nil {
+			_, _ = io.WriteString(m.stdin, orderHeard) // to one that is gone: it needs nothing any more
+		}
 		m.idle = l.Boot == m.boot && !m.down && l.Note == string(locksmith.PhaseIdle)
 		if m.idle && !m.asked && !m.final {
 			f.laterAskLocked(m)
@@ -279,7 +302,7 @@ func (f *Fleet) laterAskLocked(m *Machine) {
 
 func (f *Fleet) askLocked(m *Machine) {
 	m.asked = true
-	_, _ = io.WriteString(m.stdin, "need\n") // to a process that has just died: the next one is told at its start
+	_, _ = io.WriteString(m.stdin, orderNeed) // to a process that has just died: the next one is told at its start
 	go f.tell(Line{Machine: m.ID, Boot: m.boot, Kind: KindAsked})
 }
 
@@ -299,10 +322,17 @@ func (f *Fleet) bootLocked(m *Machine) {
 func (f *Fleet) startLocked(m *Machine) {
 	b := f.boot
 	b.Machine, b.Groups, b.BootID, b.Needed = m.ID, m.Groups, m.boot, m.asked
+	b.Sick = f.trappedLocked(locksmith.PhaseFailed)
+	if f.trappedLocked(locksmith.PhaseNotifying) {
+		b.Users = loginDelay
+	}
 	if m.Server != nil {
 		b.FleetLock = serverURL(m.Server.Node)
 	}
 	b.Memory = filepath.Join(f.dir, m.ID, "memory.json")
+	if clock.Supported {
+		b.Clock = f.clock(m)
+	}
 	doc, err := json.Marshal(b)
 	if err != nil {
 		f.failLocked(err)

@@ -43,10 +43,13 @@ type History struct {
 }
 
 // Follow begins a history. The client is not closed with it.
-func Follow(client *clientv3.Client) *History {
+func Follow(client *clientv3.Client) *History { return followFrom(client, 1) }
+
+// followFrom begins one at a revision.
+func followFrom(client *clientv3.Client, revision int64) *History {
 	ctx, stop := context.WithCancel(context.Background())
 	h := &History{client: client, stop: stop, ended: make(chan struct{}), told: make(chan struct{})}
-	go h.follow(ctx)
+	go h.follow(ctx, revision)
 	return h
 }
 
@@ -56,9 +59,8 @@ func (h *History) Close() {
 	<-h.ended
 }
 
-func (h *History) follow(ctx context.Context) {
+func (h *History) follow(ctx context.Context, next int64) {
 	defer close(h.ended)
-	next := int64(1)
 	for ctx.Err() == nil {
 		once, cancel := context.WithCancel(ctx)
 		// Without a leader the watch would be silent: ended, it goes to another member.

@@ -24,6 +24,17 @@ func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() erro
 		return fmt.Sprintf("%s %s", f.Act, s.Node.Name), r.hitServer(f.Act, s)
 	case LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll:
 		return r.administer(ctx, f)
+	case StepClock:
+		return r.stepClock(f)
+	case FillDisk, SlowDisk:
+		m := r.member(ctx, f)
+		return fmt.Sprintf("%s %s", f.Act, m.Node.Name), r.hitDisk(f, m)
+	case KillInPhase, CrashInPhase:
+		return fmt.Sprintf("%s %s", f.Act, f.In), healing(r.fleet.Trap(f.Act, f.In, f.Late))
+	case KillWaiting:
+		s := r.servers[f.Who]
+		disarm := r.fleet.TrapServer(s, f.Late)
+		return fmt.Sprintf("%s %s", f.Act, s.Node.Name), func() error { disarm(); return s.Start() }
 	case LosePackets:
 		return string(f.Act), healing(r.network.Disturb(loseOneIn, 0))
 	case DelayPackets:
@@ -104,6 +115,16 @@ func (r *run) hitMachine(ctx context.Context, act Action, m *Machine) (heal func
 		return healing(r.cut(from, leader), r.cut(leader, from))
 	}
 	return healing() // it comes back by itself
+}
+
+// stepClock sets a machine's clock, and back.
+func (r *run) stepClock(f Fault) (what string, heal func() error) {
+	m := r.fleet.machines[f.Who]
+	what = fmt.Sprintf("%s %s by %v", f.Act, m.ID, f.Step)
+	if err := r.fleet.StepClock(m, f.Step); err != nil {
+		what += ": " + err.Error()
+	}
+	return what, func() error { return r.fleet.StepClock(m, 0) }
 }
 
 // healing makes one function of those that undo a fault.

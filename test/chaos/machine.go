@@ -2,10 +2,12 @@ package chaos
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -20,6 +22,7 @@ import (
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
 	"github.com/locksmith-reboot/locksmith/internal/lockclient"
 	"github.com/locksmith-reboot/locksmith/internal/memory"
+	"github.com/locksmith-reboot/locksmith/test/chaos/clock"
 )
 
 // RoleVariable names the environment variable that makes the test's program one
@@ -36,9 +39,12 @@ type Boot struct {
 	Groups    []locksmith.Group
 	BootID    string
 	Endpoints []string
-	Memory    string // the file with what the machine remembers
-	Needed    bool   // this boot was told already that a reboot is needed
-	FleetLock string // the URL of the server that keeps the slot; empty: the store does
+	Memory    string        // the file with what the machine remembers
+	Clock     string        // the file that sets its clock; empty: it has the real one
+	Needed    bool          // this boot was told already that a reboot is needed
+	Users     time.Duration // somebody is logged in, and given so long; 0: nobody is
+	Sick      bool          // the first check after the boot does not pass
+	FleetLock string        // the URL of the server that keeps the slot; empty: the store does
 
 	// Thief has the agent take slots without looking whether there are any: the
 	// checks have to see it.
@@ -53,11 +59,17 @@ const leaseTTL = 3 * time.Second
 const callTimeout = 3 * time.Second
 
 // RunMachine is the process of one machine's agent, from its start until it is
-// killed. doc is the Boot. Lines on standard input say that a reboot is needed.
+// killed. doc is the Boot. Lines on standard input say that a reboot is needed, and
+// that a phase was heard of.
 func RunMachine(ctx context.Context, doc string) error {
 	var b Boot
 	if err := json.Unmarshal([]byte(doc), &b); err != nil {
 		return fmt.Errorf("%s: %w", RoleVariable, err)
+	}
+	if b.Clock != "" {
+		if err := clock.Follow(b.Clock); err != nil {
+			return err
+		}
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("machine", b.Machine, "boot", b.BootID[:8])
 	store, err := etcd.Dial(etcd.Config{Endpoints: b.Endpoints, Timeout: callTimeout, LeaseTTL: leaseTTL, Log: log})
@@ -69,7 +81,9 @@ func RunMachine(ctx context.Context, doc string) error {
 	if err != nil {
 		return err
 	}
-	says := &teller{out: os.NewFile(eventsFile, "events"), boot: b}
+	asked, heard := make(chan struct{}), make(chan struct{})
+	go listenTo(os.Stdin, asked, heard)
+	says := &teller{out: os.NewFile(eventsFile, "events"), boot: b, heard: heard}
 	var lock agent.Lock = store
 	strategy := locksmith.StrategyEtcdLock
 	switch {
@@ -92,11 +106,14 @@ func RunMachine(ctx context.Context, doc string) error {
 		go kept.Run(ctx) // until the process is killed
 		lock = kept
 	}
-	lock = &heard{Lock: lock, says: says}
+	lock = &witness{Lock: lock, says: says}
+	ways := &habits{}
+	ways.sick.Store(b.Sick)
 	a, err := agent.New(agent.Config{
 		MachineID: b.Machine, BootID: b.BootID, Hostname: b.Machine, Groups: b.Groups,
 		Strategy: strategy, Priority: locksmith.DefaultPriority,
-		Lock: lock, Machine: &hardware{says: says}, Triggers: []agent.Trigger{&need{boot: b}},
+		Lock: lock, Machine: &hardware{says: says, users: b.Users > 0}, LoginDelay: cmp.Or(b.Users, loginDelay),
+		Steps: ways, Blockers: []agent.Check{&habits{}}, Verifiers: []agent.Check{ways}, Triggers: []agent.Trigger{&need{boot: b, asked: asked}},
 		Memory: remembered, Remember: file.Save, OnChange: says.phase, Log: log,
 	})
 	if err != nil {
@@ -105,11 +122,30 @@ func RunMachine(ctx context.Context, doc string) error {
 	return a.Run(ctx)
 }
 
+// What the harness says on an agent's standard input, a line each.
+const (
+	orderNeed  = "need\n"  // a reboot is needed
+	orderHeard = "heard\n" // go on: the phase was written down
+)
+
+// listenTo reads what the harness says. asked is closed at its first need.
+func listenTo(harness io.Reader, asked chan<- struct{}, heard chan<- struct{}) {
+	for lines := bufio.NewScanner(harness); lines.Scan(); {
+		switch lines.Text() + "\n" {
+		case orderNeed:
+			close(asked)
+		case orderHeard:
+			heard <- struct{}{}
+		}
+	}
+}
+
 // teller writes down what happens, one line each.
 type teller struct {
-	out  *os.File
-	boot Boot
-	last locksmith.Phase // of the line before; phase is called by one goroutine
+	out   *os.File
+	boot  Boot
+	heard <-chan struct{} // something for each phase
+	last  locksmith.Phase // of the line before; phase is called by one goroutine
 }
 
 func (t *teller) tell(kind, note string) {
@@ -118,21 +154,24 @@ func (t *teller) tell(kind, note string) {
 	}
 }
 
+// phase tells of a new phase before anything is done in it, and waits until that was
+// heard: who is to die in it gets no further.
 func (t *teller) phase(s agent.Status) {
 	if s.Phase != t.last {
 		t.last = s.Phase
 		t.tell(KindPhase, string(s.Phase))
+		<-t.heard
 	}
 }
 
-// heard is a lock that writes down what it is asked for, and what it grants.
-type heard struct {
+// witness is a lock that writes down what it is asked for, and what it grants.
+type witness struct {
 	agent.Lock
 	says *teller
 }
 
 // Acquire asks for the slots.
-func (h *heard) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
+func (h *witness) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
 	h.says.tell(KindAsks, AskSlot)
 	slots, err := h.Lock.Acquire(ctx, req, report)
 	if err == nil {
@@ -142,7 +181,7 @@ func (h *heard) Acquire(ctx context.Context, req locksmith.Request, report func(
 }
 
 // Advance asks whether the machine may reboot, where that is the step.
-func (h *heard) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
+func (h *witness) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
 	if phase != locksmith.PhaseRebooting {
 		return h.Lock.Advance(ctx, slots, phase, reason)
 	}
@@ -154,11 +193,12 @@ func (h *heard) Advance(ctx context.Context, slots locksmith.Slots, phase locksm
 	return slots, err
 }
 
-// hardware is the machine as the agent of one boot sees it. Nobody logs in.
+// hardware is the machine as the agent of one boot sees it.
 type hardware struct {
-	says *teller
-	mu   sync.Mutex
-	down bool
+	says  *teller
+	users bool
+	mu    sync.Mutex
+	down  bool
 }
 
 // Reboot says that the machine is down, before anything else, and leaves it to the
@@ -181,8 +221,13 @@ func (h *hardware) GoingDown(context.Context) (bool, error) {
 	return h.down, nil
 }
 
-// Sessions: nobody is logged in.
-func (h *hardware) Sessions(context.Context) ([]agent.Session, error) { return nil, nil }
+// Sessions is one, or none.
+func (h *hardware) Sessions(context.Context) ([]agent.Session, error) {
+	if !h.users {
+		return nil, nil
+	}
+	return []agent.Session{{ID: "1", User: "alice"}}, nil
+}
 
 // SessionChanges never happen.
 func (h *hardware) SessionChanges(ctx context.Context, _ func()) error {
@@ -190,11 +235,14 @@ func (h *hardware) SessionChanges(ctx context.Context, _ func()) error {
 	return context.Cause(ctx)
 }
 
-// Tell has nobody to tell.
+// Tell reaches nobody.
 func (h *hardware) Tell(context.Context, []agent.Session, string) error { return nil }
 
 // need is the trigger: the harness says when.
-type need struct{ boot Boot }
+type need struct {
+	boot  Boot
+	asked <-chan struct{} // closed when this process is told
+}
 
 // Name is the trigger's.
 func (n *need) Name() string { return "chaos" }
@@ -204,14 +252,8 @@ func (n *need) Name() string { return "chaos" }
 func (n *need) Watch(ctx context.Context, report func(agent.Need)) error {
 	reason := "asked for in boot " + n.boot.BootID // each its own, or the breaker would see one that was not cured
 	report(agent.Need{Trigger: n.Name(), Needed: n.boot.Needed, Reason: reason})
-	asked := make(chan struct{})
-	go func() {
-		if bufio.NewScanner(os.Stdin).Scan() {
-			close(asked)
-		}
-	}()
 	select {
-	case <-asked:
+	case <-n.asked:
 		report(agent.Need{Trigger: n.Name(), Needed: true, Reason: reason})
 	case <-ctx.Done():
 	}

@@ -30,6 +30,7 @@ type Config struct {
 	Control string                  // the program locksmithctl; empty: nobody uses it
 	Settle  time.Duration           // how long the machines may take after the healing
 	Thief   bool                    // see Boot
+	Users   time.Duration           // see Boot
 	Dir     string                  // required: for data and logs
 }
 
@@ -115,7 +116,7 @@ func Run(ctx context.Context, cfg Config) (result Result, err error) {
 
 // populate makes the machines, and the servers of those that need them.
 func (r *run) populate(ctx context.Context) (err error) {
-	r.fleet, err = NewFleet(r.Dir, Boot{Endpoints: r.cluster.Endpoints(), Thief: r.Thief})
+	r.fleet, err = NewFleet(r.Dir, Boot{Endpoints: r.cluster.Endpoints(), Thief: r.Thief, Users: r.Users})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/locksmith-reboot/locksmith"
 )
 
 // Fault is one thing that goes wrong for a while.
@@ -14,6 +16,12 @@ type Fault struct {
 	For time.Duration // until it is healed
 	Act Action
 	Who int // which member or machine, from 0; -1: the leader at that time, or all
+
+	In   locksmith.Phase // of an agent that is killed in a phase
+	Late time.Duration   // how long after its beginning, or after that of a wait
+	Left int64           // on a disk that is filled: the bytes that it still takes
+	Slow time.Duration   // of a slow disk: what each fsync takes more
+	Step time.Duration   // by which a clock is off
 }
 
 // Action is a kind of fault.
@@ -47,15 +55,25 @@ const (
 	PauseAll      Action = "pause-all"       // or everybody
 	LosePackets   Action = "lose-packets"    // one in ten, of everybody's
 	DelayPackets  Action = "delay-packets"   // by up to 50 ms each way, of everybody's
+
+	FillDisk Action = "fill-disk" // a member's, after it took a few more bytes
+	SlowDisk Action = "slow-disk" // a member's
+
+	StepClock Action = "step-clock" // a machine's, and back again
+
+	KillInPhase  Action = "kill-in-phase"  // the next agent that enters a phase is killed there,
+	CrashInPhase Action = "crash-in-phase" // or its machine loses its power
+	KillWaiting  Action = "kill-waiting"   // a server is killed while requests wait there
 )
 
 // Actions lists all kinds.
 var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMachine,
 	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader,
 	KillServer, PauseServer, CutServer, DeafenServer, LosePackets, DelayPackets,
-	LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll}
+	LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll,
+	FillDisk, SlowDisk, StepClock, KillInPhase, CrashInPhase, KillWaiting}
 
-// theLeader is Fault.Who of what is to hit the leader of that time.
+// theLeader is Fault.Who of what is to hit the leader of that time, or whoever comes next.
 const theLeader = -1
 
 func (f Fault) String() string {
@@ -63,12 +81,34 @@ func (f Fault) String() string {
 	if f.Who == theLeader {
 		who = "leader"
 	}
-	return fmt.Sprintf("%7v %-14s %-6s for %v", f.At, f.Act, who, f.For)
+	if f.In != "" {
+		who = "any"
+	}
+	text := fmt.Sprintf("%7v %-14s %-6s for %v", f.At, f.Act, who, f.For)
+	if f.In != "" {
+		text += fmt.Sprintf(", in %s", f.In)
+	}
+	if f.Left > 0 {
+		text += fmt.Sprintf(", with %d bytes left", f.Left)
+	}
+	if f.Step != 0 {
+		text += fmt.Sprintf(", by %v", f.Step)
+	}
+	if f.Slow > 0 {
+		text += fmt.Sprintf(", by %v", f.Slow)
+	}
+	if f.Late > 0 {
+		text += fmt.Sprintf(" after %v", f.Late)
+	}
+	return text
 }
+
+// steps are by how much clocks are set, forwards and backwards.
+var steps = []time.Duration{10 * time.Second, 5 * time.Minute, 2 * time.Hour, 72 * time.Hour}
 
 // ofServer says whether it hits a locksmith-server.
 func (f Fault) ofServer() bool {
-	return slices.Contains([]Action{KillServer, PauseServer, CutServer, DeafenServer}, f.Act)
+	return slices.Contains([]Action{KillServer, PauseServer, CutServer, DeafenServer, KillWaiting}, f.Act)
 }
 
 // Schedule is a number of faults in the order in which they begin.
@@ -84,7 +124,8 @@ func (s Schedule) String() string {
 
 // Plan computes a schedule: of a seed, always the same. The first fault begins after
 // a moment of rest, and all are healed when length is over. Faults overlap: two
-// members may well be away, and with them the cluster. Kinds in without are left out.
+// members may well be away, and with them the cluster. Kinds in without are left out; who
+// leaves out servers that are killed means all kinds of that.
 func Plan(seed uint64, length time.Duration, machines int, without ...Action) Schedule {
 	rng := rand.New(rand.NewPCG(seed, 0x706c616e))
 	choices := []struct {
@@ -104,10 +145,13 @@ func Plan(seed uint64, length time.Duration, machines int, without ...Action) Sc
 		{1, LowerMax, machines, false}, {1, RaiseMax, machines, false}, {2, HoldSlot, machines, false},
 		{1, PauseGroup, machines, false}, {1, PauseMachine, machines, false}, {1, PauseAll, 1, false},
 		{1, LosePackets, 1, false}, {1, DelayPackets, 1, false},
+		{1, FillDisk, members, false}, {1, FillDisk, members, true}, {1, SlowDisk, members, false}, {2, SlowDisk, members, true},
+		{3, StepClock, machines, false},
+		{4, KillInPhase, 1, true}, {1, CrashInPhase, 1, true}, {1, KillWaiting, servers, false},
 	}
 	var deck []int
 	for i, c := range choices {
-		if slices.Contains(without, c.act) {
+		if slices.Contains(without, c.act) || c.act == KillWaiting && slices.Contains(without, KillServer) {
 			continue
 		}
 		deck = append(deck, slices.Repeat([]int{i}, c.weight)...)
@@ -118,6 +162,21 @@ func Plan(seed uint64, length time.Duration, machines int, without ...Action) Sc
 		f := Fault{At: at, For: between(rng, 300, 3000), Act: c.act, Who: rng.IntN(c.among)}
 		if c.leader {
 			f.Who = theLeader
+		}
+		switch f.Act {
+		case KillInPhase, CrashInPhase:
+			f.In, f.Late = PhasesToDieIn[rng.IntN(len(PhasesToDieIn))], lateness(rng, latest)
+		case FillDisk:
+			f.Left = rng.Int64N(mostLeft)
+		case SlowDisk:
+			f.Slow = between(rng, 20, 1500)
+		case StepClock:
+			f.Step = steps[rng.IntN(len(steps))]
+			if rng.IntN(2) == 0 {
+				f.Step = -f.Step
+			}
+		case KillWaiting:
+			f.Late = between(rng, 0, 300)
 		}
 		if f.At+f.For > length {
 			return s

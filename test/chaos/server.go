@@ -25,20 +25,25 @@ func (r *run) startServer(ctx context.Context, i int) (*Daemon, error) {
 	address := net.JoinHostPort(node.Addr.String(), fmt.Sprint(serverPort))
 	d := &Daemon{Node: node, log: filepath.Join(r.Dir, name+".log"), args: []string{r.Server,
 		"-listen", address, "-insecure-listen", "-endpoint", strings.Join(r.cluster.Endpoints(), ","), "-log-format", "text"}}
+	return d, d.startListening(ctx, r.cluster.observer, address)
+}
+
+// startListening starts the daemon, and returns once it takes connections at an address.
+func (d *Daemon) startListening(ctx context.Context, from *Node, address string) error {
 	if err := d.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	for {
-		c, err := r.cluster.observer.Dial(ctx, address)
+		c, err := from.Dial(ctx, address)
 		if err == nil {
-			return d, c.Close()
+			return c.Close()
 		}
 		select {
 		case <-d.proc.Ended:
 			said, _ := os.ReadFile(d.log)
-			return nil, fmt.Errorf("%s has ended: %s", name, said)
+			return fmt.Errorf("%s has ended: %s", d.Node.Name, said)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%s does not listen: %w", name, err)
+			return fmt.Errorf("%s does not listen: %w", d.Node.Name, err)
 		default:
 		}
 	}
