@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 func TestRestore(t *testing.T) {
 	require(t)
 	cfg := site(t)
-	cfg.Server = server(t)
+	cfg.Server = filepath.Join(programs(t), "locksmith-server")
 	cfg.Seed, cfg.Length, cfg.Settle, cfg.Users = *seed, time.Minute, time.Minute, 3*time.Second
 	if *seeds > 0 { // places in a lost server's queues lapse with its lease of 30 s only
 		cfg.Served = []locksmith.Group{"web", "rack"}

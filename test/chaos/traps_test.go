@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 func TestEveryPhase(t *testing.T) {
 	require(t)
 	cfg := site(t)
-	cfg.Server, cfg.Served = server(t), []locksmith.Group{"web", "rack", "web"}
+	cfg.Server, cfg.Served = filepath.Join(programs(t), "locksmith-server"), []locksmith.Group{"web", "rack", "web"}
 	cfg.Seed, cfg.Settle = *seed, 40*time.Second
 	for at := time.Duration(0); len(cfg.Faults) < 2*len(chaos.PhasesToDieIn); at += 400 * time.Millisecond {
 		act := chaos.KillInPhase
