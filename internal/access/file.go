@@ -14,6 +14,7 @@ import (
 type File struct {
 	principals *reloaded[principals]
 	failures   failures
+	signedOut  signedOut
 	foreign    *http.CrossOriginProtection
 	log        *slog.Logger
 	now        func() time.Time

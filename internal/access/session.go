@@ -40,13 +40,32 @@ func (f *File) SignIn(w http.ResponseWriter, r *http.Request, token string) (Cal
 		return Caller{}, &Refusal{http.StatusForbidden, "this is a machine's token, machines cannot sign in"}
 	}
 	c := p.caller.at(from)
-	setCookie(w, r, p.session(f.now().Add(sessionTime)), int(sessionTime/time.Second))
+	setCookie(w, r, f.newSession(p), int(sessionTime/time.Second))
 	f.log.Info("signed in", "by", c.Name, "from", c.From)
 	return c, nil
 }
 
-// SignOut ends the session in the browser that made r, if there is one.
-func (f *File) SignOut(w http.ResponseWriter, r *http.Request) { setCookie(w, r, "", -1) }
+// newSession is the value of a cookie that was not signed out: two sessions that began in
+// the same second would have the same one.
+func (f *File) newSession(p *principal) string {
+	for expiry := f.now().Add(sessionTime); ; expiry = expiry.Add(-time.Second) {
+		if value := p.session(expiry); !f.signedOut.has(value) {
+			return value
+		}
+	}
+}
+
+// SignOut ends the session in the browser that made r, if there is one, and whoever has
+// a copy of its cookie is refused from then on.
+func (f *File) SignOut(w http.ResponseWriter, r *http.Request) {
+	if cookie, err := r.Cookie(sessionCookie(r)); err == nil {
+		if p, err := f.principals.get().withSession(cookie.Value, f.now()); err == nil {
+			f.signedOut.add(cookie.Value, f.now())
+			f.log.Info("signed out", "by", p.caller.Name, "from", p.caller.at(peer(r)).From)
+		}
+	}
+	setCookie(w, r, "", -1)
+}
 
 func setCookie(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
 	http.SetCookie(w, &http.Cookie{Name: sessionCookie(r), Value: value, Path: "/", MaxAge: maxAge,
@@ -70,6 +89,8 @@ func (f *File) bySession(t *principals, r *http.Request) (*principal, error) {
 	switch {
 	case err != nil:
 		return nil, unauthorized(err.Error())
+	case f.signedOut.has(cookie.Value):
+		return nil, unauthorized(errSessionEnded.Error())
 	case f.foreign.Check(r) != nil || embedded(r):
 		return nil, &Refusal{http.StatusForbidden, "another site made this request in the name of " + p.caller.Name}
 	}

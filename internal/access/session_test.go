@@ -92,6 +92,47 @@ func TestSignOut(t *testing.T) {
 	}
 }
 
+// Who has a copy of the cookie of a session that was signed out is refused. Others of the
+// same principal, also one that begins in the same second, are not.
+func TestSignedOut(t *testing.T) {
+	f, _, c, l := newFile(t, somebody)
+	out := signIn(t, f, aliceToken)
+	c.pass(time.Second)
+	other := signIn(t, f, aliceToken)
+	f.SignOut(httptest.NewRecorder(), request(with(out)))
+	again := signIn(t, f, aliceToken)
+	f.SignOut(httptest.NewRecorder(), request(with(again)))
+	again = signIn(t, f, aliceToken)
+	_, err := f.Caller(request(with(out)))
+	refused(t, err, 401, "has ended")
+	known(t, f, request(with(again)), true)
+	if again.Value == other.Value { // its session ended with that of the same second
+		t.Error("a session that was signed out began anew")
+	}
+	if len(l.lines("signed out")) != 2 {
+		t.Errorf("log: %s", l.lines(""))
+	}
+
+	// What is no session takes no place among those that have ended, and who ends too
+	// many of them loses the oldest.
+	f.SignOut(httptest.NewRecorder(), request(with(&http.Cookie{Name: out.Name, Value: out.Value + "x"})))
+	if n := len(f.signedOut.until); n != 2 {
+		t.Errorf("%d are remembered", n)
+	}
+	for i := range maxSignedOut - 2 {
+		f.signedOut.add(strconv.Itoa(i), c.now().Add(time.Second))
+	}
+	oldest := c.now().Add(-time.Minute)
+	f.signedOut.add("oldest", oldest)
+	if n := len(f.signedOut.until); n != maxSignedOut || f.signedOut.has("oldest") || !f.signedOut.has(out.Value) {
+		t.Errorf("%d are remembered", n)
+	}
+	f.signedOut.add("later", c.now().Add(sessionTime+clockSkew+2*time.Second))
+	if n := len(f.signedOut.until); n != 1 {
+		t.Errorf("%d are remembered after they have ended", n)
+	}
+}
+
 func TestSignInRefused(t *testing.T) {
 	f, _, _, _ := newFile(t, somebody)
 	for token, want := range map[string]struct {

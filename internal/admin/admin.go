@@ -73,6 +73,7 @@ type Admin struct {
 	store    Store
 	log      *slog.Logger
 	refusals refusals
+	lines    lines
 	now      func() time.Time
 }
 

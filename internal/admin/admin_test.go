@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -225,6 +226,49 @@ func TestRefusalsAreBounded(t *testing.T) {
 		a.Refused(t.Context(), access.Caller{From: "10.0.0.9"}, nil, "", "no token")
 		if len(r.refusals) != maxRefusals+1 {
 			t.Errorf("%d refusals noted after a minute, want %d", len(r.refusals), maxRefusals+1)
+		}
+	})
+}
+
+// Who is refused again and again fills no log: after some lines in a minute they are only
+// counted, and the next line says how many. Others have lines of their own, as far as
+// there are not too many of them.
+func TestLinesOfRefusalsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		a := New(&recorder{}, slog.New(slog.NewTextHandler(&log, nil)))
+		refuse := func(from string, times int) (lines int, last string) {
+			log.Reset()
+			for range times {
+				a.Refused(t.Context(), access.Caller{From: from}, nil, "", "wrong token")
+			}
+			all := strings.Split(strings.TrimSuffix(log.String(), "\n"), "\n")
+			return strings.Count(log.String(), "\n"), all[len(all)-1]
+		}
+		if n, last := refuse("10.0.0.9", 1000); n != maxLines || strings.Contains(last, "unlogged") {
+			t.Errorf("%d lines, the last is %s", n, last)
+		}
+		if n, _ := refuse("10.0.0.8", 1); n != 1 {
+			t.Errorf("%d lines of another address", n)
+		}
+		time.Sleep(time.Minute)
+		if n, last := refuse("10.0.0.9", 1); n != 1 || !strings.Contains(last, "unlogged=980") {
+			t.Errorf("%d lines a minute later, the last is %s", n, last)
+		}
+		for i := range 2 * maxCallers {
+			refuse(fmt.Sprint("guesser ", i), 1)
+		}
+		if n := len(a.lines.of); n > maxCallers+1 {
+			t.Errorf("%d callers are remembered", n)
+		}
+		if n, _ := refuse("10.0.0.7", 100); n != 0 {
+			t.Errorf("%d lines of one caller more", n)
+		}
+		time.Sleep(time.Minute)
+		for _, from := range []string{"10.0.0.7", "10.0.0.6"} { // the flood is over and forgotten
+			if n, _ := refuse(from, 100); n != maxLines {
+				t.Errorf("%d lines of %s a minute later", n, from)
+			}
 		}
 	})
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Bounds of what refusals cost the store: the same one is noted once in a minute, and
-// a minute has room for so many. All of them are in the log.
+// a minute has room for so many. What they cost the log is bounded apart.
 const (
 	refusalEvery = time.Minute
 	maxRefusals  = 60
@@ -46,12 +46,17 @@ func (a *Admin) Refused(ctx context.Context, who access.Caller, group *locksmith
 	if group != nil {
 		args = append(args, "group", *group)
 	}
-	a.log.Warn("refused", append(args, "machine", machine)...)
+	now := a.now()
+	if logged, unlogged := a.lines.next(who.Actor(), now); logged {
+		if args = append(args, "machine", machine); unlogged > 0 {
+			args = append(args, "unlogged", unlogged)
+		}
+		a.log.Warn("refused", args...)
+	}
 	key := who.Actor() + "\x00" + machine + "\x00" + what
 	if group != nil {
 		key += "\x00" + string(*group)
 	}
-	now := a.now()
 	if !a.refusals.isNew(key, now) {
 		return
 	}
