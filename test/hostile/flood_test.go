@@ -142,7 +142,7 @@ func thousands(t *testing.T, s *server) {
 		}
 		arrive()
 		return all.await()
-	}, open, all)
+	}, open.arrive, all.arrive)
 }
 
 // garbage sends what is no request: random bytes, TLS to the plain port, HTTP to the one

@@ -205,9 +205,9 @@ func (s *server) under(t *testing.T, before figures, attacks ...attack) {
 }
 
 // crowd runs n clients at a time on a connection each, which is closed when they are
-// done. A client's error fails the test; that the server hangs up on it is none. Who
-// cannot come counts as arrived where others wait for them.
-func crowd(t testing.TB, s *server, n int, client func(i int, c stream) error, waits ...*gathering) {
+// done. A client's error fails the test; that the server hangs up on it is none. For
+// each that cannot come absent is called.
+func crowd(t testing.TB, s *server, n int, client func(i int, c stream) error, absent ...func()) {
 	t.Helper()
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -219,8 +219,8 @@ func crowd(t testing.TB, s *server, n int, client func(i int, c stream) error, w
 				err = client(i, c)
 				tcp(c).Close() // with TLS Close would wait for those who do not read
 			} else {
-				for _, w := range waits {
-					w.arrive()
+				for _, say := range absent {
+					say()
 				}
 			}
 			if err != nil && !hungUp(err) {

@@ -18,7 +18,7 @@ func TestLeaksAreFound(t *testing.T) {
 	}
 	// More of what was done before leaves nothing, or the rest of this says nothing.
 	b := s.behaved()
-	for range 50 {
+	for range 100 {
 		b.round()
 	}
 	b.none(t)
