@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -69,7 +70,7 @@ func (r *replay) join(m int, mute bool) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for range 50 {
 		if pr.ended() {
 			req := request(name(m), r.of(m)...)
 			req.BootID = r.boot(m)
@@ -94,6 +95,7 @@ func (r *replay) join(m int, mute bool) error {
 			return r.expire(m, earlier)
 		}
 	}
+	return errors.New("it tries again and again to join")
 }
 
 // expire ends the lease on which machine m's entry hung before it joined, 0: none. If it
@@ -115,6 +117,15 @@ func (r *replay) find(m int) (err error) {
 	pr := r.procs[m]
 	if r.slots[m], err = pr.store.Find(r.t.Context(), name(m), r.of(m)); err != nil {
 		return err
+	}
+	var own []locksmith.Group
+	for g, group := range r.groups {
+		if r.state.Record[g][m]&ByAgent != 0 {
+			own = append(own, group)
+		}
+	}
+	if !slices.Equal(r.slots[m].Groups, own) {
+		return fmt.Errorf("it finds that it holds %q, want %q", r.slots[m].Groups, own)
 	}
 	if r.slots[m].Queued && r.state.Machine[m].PC == Done {
 		return r.withdraw(m)

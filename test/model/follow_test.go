@@ -13,7 +13,10 @@ import (
 func (r *replay) follow(m int) {
 	r.t.Helper()
 	p := r.procs[m]
-	for {
+	for tries := 0; ; tries++ {
+		if tries == 50 {
+			r.fail("machine %s sends again and again what cannot succeed, the model has %+v", name(m), r.state.Machine[m])
+		}
 		f := r.state.Machine[m].Flight
 		must := f.Request != NoRequest || r.ends(m)
 		s := p.look(r.t, must)

@@ -90,6 +90,10 @@ func TestLong(t *testing.T) {
 			c.Limits = upTo(3)
 			explore(t, c)
 		})
+		t.Run(name+", any number of crashes, lost replies and lost leases", func(t *testing.T) {
+			c.Limits = endless(0, 1, 2)
+			explore(t, c)
+		})
 		for k, kind := range kindNames {
 			t.Run(name+", any number of "+kind, func(t *testing.T) {
 				c.Limits = endless(k)
