@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile scale scale-plots chaos
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile scale scale-plots chaos soak soak-plots
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -39,8 +39,8 @@ fuzz: ## run every fuzz target, FUZZTIME (10m) each; ends with a failure where o
 fuzz-quick: ## the same, five seconds each
 	@FUZZTIME=5s scripts/fuzz
 
-hostile: ## hostile clients against a real server, ten times as many as in the tests
-	@LOCKSMITH_HOSTILE_LONG=1 go test -count=1 -timeout 30m ./test/hostile
+hostile: ## hostile clients against a real server, ten times as many as in the tests; tells how a client that behaves was served
+	@LOCKSMITH_HOSTILE_LONG=1 go test -count=1 -timeout 60m -v -run InNumbers ./test/hostile
 
 bench: build ## measure the figures, each beside its floor
 	@go run ./test/bench
@@ -56,6 +56,12 @@ scale: ## how it behaves as fleets grow: policies on virtual time, ten thousand 
 
 scale-plots: ## draw docs/images/scale-*.svg anew
 	@go run ./test/scale -plots docs/images
+
+soak: ## a fleet of 200 for DURATION (2h) with rollouts and faults: does anything grow? samples go to SAMPLES (soak.jsonl)
+	@go run ./test/soak -duration $(or $(DURATION),2h) -samples $(or $(SAMPLES),soak.jsonl)
+
+soak-plots: ## draw docs/images/soak-*.svg anew, from SAMPLES (soak.jsonl)
+	@go run ./test/soak -plot $(or $(SAMPLES),soak.jsonl) -out docs/images
 
 lint: ## gofmt, vet and staticcheck
 	@scripts/lint

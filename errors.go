@@ -17,6 +17,10 @@ var (
 	// administrator's unlock or by a deleted key. It must not reboot on it.
 	ErrSlotLost = errors.New("the slot is no longer held")
 
+	// ErrMayHold: a request for slots ended, and whether they were granted is not
+	// known, or may be yet.
+	ErrMayHold = errors.New("whether a slot was granted meanwhile is not known")
+
 	// ErrNotPaused: there is no pause of that scope to end.
 	ErrNotPaused = errors.New("not paused")
 

@@ -70,6 +70,10 @@ type Slots struct {
 	// Revision is the store's revision at which Record was last known to be
 	// the newest.
 	Revision int64
+	// Queued says, of what was found in the store, that entries of the machine's
+	// locksmithd stand in queues. They are an earlier process's, whose last request
+	// may yet be carried out.
+	Queued bool
 }
 
 // Result says how a holding ended; it goes into the history.

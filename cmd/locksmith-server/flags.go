@@ -18,6 +18,7 @@ const (
 	optDataDir        = "data-dir"
 	optFleetLockWait  = "fleetlock-wait"
 	optMaxWaiting     = "max-waiting"
+	optQueueLease     = "queue-lease"
 	optCreateGroups   = "create-groups"
 	optDefaultGroup   = "default-group-name"
 	optAccessFile     = "access-file"
@@ -36,6 +37,7 @@ const (
 	defaultEtcdListen     = "127.0.0.1:2379"
 	defaultFleetLockWait  = 55 * time.Second
 	defaultMaxWaiting     = 10_000
+	defaultQueueLease     = 10 * time.Second
 	defaultMaxConnections = 16_000
 	defaultGroupName      = "default"
 
@@ -62,6 +64,8 @@ func serveFlags(prefix string) []cli.Flag {
 			Usage: "`DURATION` that a FleetLock request waits for its slot, up to 29m; 0s: it is answered at once"},
 		&cli.IntFlag{Name: optMaxWaiting, Value: defaultMaxWaiting,
 			Usage: "how many FleetLock requests may wait at a time, a `NUMBER`; more are answered at once"},
+		&cli.DurationFlag{Name: optQueueLease, Value: defaultQueueLease,
+			Usage: "`DURATION` for which the places of FleetLock requests stay in the queues after this server was killed or cut off from etcd, 5s to 10m"},
 		&cli.BoolFlag{Name: optCreateGroups, Usage: "a FleetLock request for an unknown group makes it, with one slot"},
 		defaultGroupFlag(),
 		&cli.StringFlag{Name: optAccessFile, TakesFile: true,

@@ -92,7 +92,7 @@ func (d *daemon) assemble(ctx context.Context) (err error) {
 			return stopped(ctx, err)
 		}
 	}
-	cfg.Log = d.log
+	cfg.Log, cfg.LeaseTTL = d.log, s.queueLease
 	if d.store, err = etcd.Dial(cfg); err != nil {
 		return err
 	}

@@ -19,6 +19,13 @@ import (
 // longestWait bounds -fleetlock-wait: Zincati hangs up after half an hour.
 const longestWait = 29 * time.Minute
 
+// Bounds of -queue-lease: what is shorter lapses during an election of etcd's, and for as
+// long as it lasts nobody is served behind the places of a server that is gone.
+const (
+	shortestLease = 5 * time.Second
+	longestLease  = 10 * time.Minute
+)
+
 // groupName is what FleetLock takes as the name of a group.
 var groupName = regexp.MustCompile(`^[a-zA-Z0-9.-]{1,253}$`)
 
@@ -33,6 +40,7 @@ type serveSettings struct {
 
 	fleetLockWait time.Duration
 	maxWaiting    int
+	queueLease    time.Duration // whole seconds
 	createGroups  bool
 	defaultGroup  string
 
@@ -58,7 +66,7 @@ func (a *app) readServe(cmd *cli.Command) (serveSettings, error) {
 	s := serveSettings{
 		listen: cmd.String(optListen), dataDir: cmd.String(optDataDir), etcdListen: cmd.String(optEtcdListen),
 		embedded:      !cmd.IsSet(options.Endpoint),
-		fleetLockWait: cmd.Duration(optFleetLockWait), maxWaiting: cmd.Int(optMaxWaiting),
+		fleetLockWait: cmd.Duration(optFleetLockWait), maxWaiting: cmd.Int(optMaxWaiting), queueLease: cmd.Duration(optQueueLease),
 		createGroups: cmd.Bool(optCreateGroups), defaultGroup: cmd.String(optDefaultGroup),
 		accessFile: cmd.String(optAccessFile), cert: cmd.String(optTLSCert), key: cmd.String(optTLSKey), caFile: cmd.String(optClientCA),
 		insecure: cmd.Bool(optInsecure), maxConnections: cmd.Int(optMaxConnections),
@@ -72,7 +80,7 @@ func (a *app) readServe(cmd *cli.Command) (serveSettings, error) {
 			options.EtcdKeyFile, options.EtcdUsername, options.EtcdPassword, options.EtcdPasswordFile}},
 		{s.checkTLS, []string{optTLSCert, optTLSKey, optClientCA}},
 		{s.checkListen, []string{optListen, optEtcdListen}},
-		{s.checkFleetLock, []string{optFleetLockWait, optMaxWaiting, optDefaultGroup}},
+		{s.checkFleetLock, []string{optFleetLockWait, optMaxWaiting, optQueueLease, optDefaultGroup}},
 		{s.checkRest, []string{optMaxConnections, optLogFormat}},
 	} {
 		if err := part.check(cmd); err != nil {
@@ -151,6 +159,8 @@ func (s *serveSettings) checkFleetLock(*cli.Command) error {
 		return fmt.Errorf("invalid -%s %v: must be 0s to %v, as clients hang up after half an hour", optFleetLockWait, s.fleetLockWait, longestWait)
 	case s.maxWaiting < 1:
 		return fmt.Errorf("invalid -%s %d: must be 1 or more; for none at all give -%s 0s", optMaxWaiting, s.maxWaiting, optFleetLockWait)
+	case s.queueLease < shortestLease || s.queueLease > longestLease || s.queueLease%time.Second != 0:
+		return fmt.Errorf("invalid -%s %v: must be whole seconds, %v to %v", optQueueLease, s.queueLease, shortestLease, longestLease)
 	}
 	return checkDefaultGroup(s.defaultGroup)
 }

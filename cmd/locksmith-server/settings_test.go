@@ -31,7 +31,7 @@ func read(t *testing.T, environ []string, args ...string) (serveSettings, error)
 func TestDefaults(t *testing.T) {
 	s, err := read(t, []string{"HOME=/", "LOCKSMITH_SERVER_LISTEN=", "LOCKSMITH_SERVER_PORT_8080_TCP=tcp://10.0.0.1:8080", "LOCKSMITH_SERVER_SERVICE_HOST=10.0.0.1"})
 	want := serveSettings{listen: "127.0.0.1:8080", embedded: true, dataDir: "/var/lib/locksmith-server", etcdListen: "127.0.0.1:2379",
-		etcd: options.Etcd{Timeout: 3 * time.Second}, fleetLockWait: 55 * time.Second, maxWaiting: 10_000, defaultGroup: "default", maxConnections: 16_000, logFormat: "auto"}
+		etcd: options.Etcd{Timeout: 3 * time.Second}, fleetLockWait: 55 * time.Second, maxWaiting: 10_000, queueLease: 10 * time.Second, defaultGroup: "default", maxConnections: 16_000, logFormat: "auto"}
 	if err != nil || !equal(s, want) {
 		t.Errorf("%v\ngot  %+v\nwant %+v", err, s, want)
 	}
@@ -45,8 +45,8 @@ func equal(a, b serveSettings) bool {
 }
 
 // comparable settings, without the etcd options.
-func without(s serveSettings) [17]any {
-	return [17]any{s.listen, s.embedded, s.dataDir, s.etcdListen, s.etcdTLS, s.fleetLockWait, s.maxWaiting, s.createGroups, s.defaultGroup,
+func without(s serveSettings) [18]any {
+	return [18]any{s.listen, s.embedded, s.dataDir, s.etcdListen, s.etcdTLS, s.fleetLockWait, s.maxWaiting, s.queueLease, s.createGroups, s.defaultGroup,
 		s.accessFile, s.cert, s.key, s.caFile, s.insecure, s.maxConnections, s.logFormat, s.debug}
 }
 
@@ -57,7 +57,7 @@ func TestEverySetting(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, set := range [][2]string{
-		{"-listen [::1]:1 -data-dir /d -etcd-listen off -fleetlock-wait 0s -max-waiting 7 -create-groups -default-group-name all " +
+		{"-listen [::1]:1 -data-dir /d -etcd-listen off -fleetlock-wait 0s -max-waiting 7 -queue-lease 5s -create-groups -default-group-name all " +
 			"-access-file /a -tls-cert /c -tls-key /k -client-ca /ca -max-connections 9 -log-format json -debug -timeout 2s", ""},
 		{"-endpoint https://a:1,https://b:2 -etcd-cafile /ca -etcd-certfile /c -etcd-keyfile /k -etcd-username u -etcd-password-file " + password + " -insecure-listen -listen :1", ""},
 		{"-listen 0.0.0.0:1 -etcd-listen 0.0.0.0:2 -access-file /a -tls-cert /c -tls-key /k -client-ca /ca", ""},
@@ -114,6 +114,9 @@ func TestWrongSettings(t *testing.T) {
 		{"-fleetlock-wait 30m", `invalid -fleetlock-wait 30m0s: must be 0s to 29m0s, as clients hang up after half an hour`},
 		{"-fleetlock-wait=-1s", `invalid -fleetlock-wait -1s: must be 0s to 29m0s, as clients hang up after half an hour`},
 		{"-max-waiting 0", `invalid -max-waiting 0: must be 1 or more; for none at all give -fleetlock-wait 0s`},
+		{"-queue-lease 4s", `invalid -queue-lease 4s: must be whole seconds, 5s to 10m0s`},
+		{"-queue-lease 601s", `invalid -queue-lease 10m1s: must be whole seconds, 5s to 10m0s`},
+		{"-queue-lease 7500ms", `invalid -queue-lease 7.5s: must be whole seconds, 5s to 10m0s`},
 		{"-max-connections 0", `invalid -max-connections 0: must be 1 or more`},
 		{"-default-group-name a/b", `invalid -default-group-name "a/b": must be letters, digits, dots and dashes, as FleetLock wants its groups`},
 		{"-default-group-name ..", `invalid -default-group-name "..": must be letters, digits, dots and dashes, as FleetLock wants its groups`},

@@ -13,21 +13,26 @@ import (
 // method of a type that is ever in an interface: all of what the server does with the
 // store, 0.2 MB of it. Functions keep only themselves.
 type etcdLock struct {
-	find    func(context.Context, string, []locksmith.Group) (locksmith.Slots, error)
-	acquire func(context.Context, locksmith.Request, func(string)) (locksmith.Slots, error)
-	advance func(context.Context, locksmith.Slots, locksmith.Phase, string) (locksmith.Slots, error)
-	release func(context.Context, locksmith.Slots, locksmith.Result) error
-	pauses  func(context.Context, string, []locksmith.Group, func([]locksmith.Pause)) error
+	find     func(context.Context, string, []locksmith.Group) (locksmith.Slots, error)
+	withdraw func(context.Context, string, []locksmith.Group) (locksmith.Slots, error)
+	acquire  func(context.Context, locksmith.Request, func(string)) (locksmith.Slots, error)
+	advance  func(context.Context, locksmith.Slots, locksmith.Phase, string) (locksmith.Slots, error)
+	release  func(context.Context, locksmith.Slots, locksmith.Result) error
+	pauses   func(context.Context, string, []locksmith.Group, func([]locksmith.Pause)) error
 }
 
 var _ agent.Lock = etcdLock{}
 
 func newEtcdLock(s *etcd.Store) etcdLock {
-	return etcdLock{s.Find, s.Acquire, s.Advance, s.Release, s.FollowPauses}
+	return etcdLock{s.Find, s.Withdraw, s.Acquire, s.Advance, s.Release, s.FollowPauses}
 }
 
 func (l etcdLock) Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
 	return l.find(ctx, machine, groups)
+}
+
+func (l etcdLock) Withdraw(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
+	return l.withdraw(ctx, machine, groups)
 }
 
 func (l etcdLock) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {

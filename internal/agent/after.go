@@ -124,16 +124,16 @@ func (r rules) releasing(s state, now time.Time) (state, effect) {
 			return s.remember()
 		}
 	}
-	outcome := s.outcome
+	outcome, rest := s.outcome, s.rest
 	if outcome == ranDry {
 		s.dryDone = s.reasons
 	}
-	s.outcome, s.down, s.decided, s.resumed, s.notified = "", 0, false, time.Time{}, time.Time{}
+	s.outcome, s.rest, s.down, s.decided, s.resumed, s.notified = "", 0, 0, false, time.Time{}, time.Time{}
 	s.verifyUntil, s.soakUntil, s.answerUntil, s.failure = time.Time{}, time.Time{}, time.Time{}, ""
 	s = r.enter(s, locksmith.PhaseIdle, now)
-	if (s.needed || !s.needKnown) && outcome != rebooted && outcome != ranDry {
-		// A pause, or a machine that cannot reboot would take slot after slot.
-		s.retryAt = now.Add(afterAbort)
+	if (s.needed || !s.needKnown) && outcome != rebooted && outcome != ranDry && rest > 0 {
+		// A rest, or a machine that cannot reboot would take slot after slot.
+		s.retryAt = now.Add(rest)
 		s.waiting = fmt.Sprintf("%s; next try at %s", outcome, s.retryAt.Format(time.TimeOnly))
 	}
 	return s, effect{}

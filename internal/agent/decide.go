@@ -92,11 +92,22 @@ func (r rules) recovering(s state, now time.Time) (state, effect) {
 	case r.strategy == locksmith.StrategyBestEffort && !s.useLock:
 		// Without etcd nothing is to be found; should it be started later, the
 		// question comes up again.
-		s.decided, s.findAt = false, now.Add(recheckLock)
+		s.decided, s.queued, s.findAt = false, false, now.Add(recheckLock)
 		return alone()
 	}
 	s.useLock = true
+	if s.queued {
+		return s, effect{kind: effectWithdraw}
+	}
 	return s, effect{kind: effectFind}
+}
+
+// withdraw takes what an earlier wait left out of the queues, or a grant that is under way
+// would be for nobody, and looks whether one came. A machine that is about to queue does
+// not: it goes on in that place.
+func (r rules) withdraw(s state, now time.Time) (state, effect) {
+	s.recovered = false
+	return r.enter(s, locksmith.PhaseRecovering, now), effect{}
 }
 
 func (r rules) idle(s state, now time.Time) (state, effect) {
@@ -106,6 +117,8 @@ func (r rules) idle(s state, now time.Time) (state, effect) {
 	switch {
 	case s.dirty && r.remembers:
 		return s.remember()
+	case s.queued && !s.needed && (s.needKnown || !now.Before(s.since.Add(needWait))):
+		return r.withdraw(s, now)
 	case s.needed && now.Before(s.retryAt):
 		s.wakeAt = s.retryAt
 	case s.needed && r.dryRun && subset(s.reasons, s.dryDone):
@@ -117,6 +130,8 @@ func (r rules) idle(s state, now time.Time) (state, effect) {
 		s.wakeAt = s.findAt
 	case !s.recovered:
 		return r.enter(s, locksmith.PhaseRecovering, now), effect{}
+	case s.queued: // the triggers have not answered yet
+		s.wakeAt = s.since.Add(needWait)
 	}
 	return s, effect{}
 }
@@ -149,6 +164,8 @@ func (r rules) waitWindow(s state, now time.Time) (state, effect) {
 	}
 	s, back := r.keepBack(s, now)
 	switch {
+	case s.queued && (back || now.Before(s.retryAt)):
+		return r.withdraw(s, now)
 	case back:
 		return s, effect{}
 	case now.Before(s.retryAt):
@@ -216,8 +233,8 @@ func (r rules) mustStop(s state, now time.Time) string {
 		return "whether a reboot is still needed is not known"
 	case r.closed(now) != nil:
 		return "the window closed"
-	case s.useLock && !s.held && !r.dryRun:
-		return "the slot was taken away"
+	case s.useLock && !r.dryRun && r.misfit(s) != "":
+		return r.misfit(s)
 	}
 	if pauses := s.paused(now); s.useLock && len(pauses) > 0 {
 		return (&locksmith.PausedError{Pauses: pauses}).Error()
@@ -234,9 +251,6 @@ func (r rules) acquired(s state, now time.Time) (state, effect) {
 	}
 	if why := r.mustStop(s, now); why != "" {
 		return r.abort(s, now, why), effect{}
-	}
-	if s.held && !r.sameGroups(s) {
-		return r.abort(s, now, "the groups have changed"), effect{}
 	}
 	if !s.needed { // resumed, and the triggers have not answered yet
 		if until := s.resumed.Add(needWait); now.Before(until) {

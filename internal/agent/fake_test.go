@@ -23,6 +23,8 @@ type world struct {
 	began  time.Time
 	boots  int
 	holder *locksmith.Holder // the record in the lock
+	ghost  bool              // an entry of a process that is gone stands in the queue
+	taken  []locksmith.Group // in which an administrator took the slot away since it was granted
 	free   bool              // a waiter is granted at once
 	freed  chan struct{}     // closed when free becomes true
 	queued int
@@ -91,7 +93,9 @@ func (w *world) do(ctx context.Context, what string) error {
 		select {
 		case <-gate:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			if err == nil {
+				err = context.Cause(ctx)
+			}
 		}
 	}
 	return err
@@ -144,90 +148,6 @@ func (w *world) struck() {
 
 func (w *world) bootID() string { return locksmith.Boot(fmt.Sprintf("boot-%d", w.boots), w.soft) }
 
-// The lock.
-
-func (w *world) Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
-	defer w.struck()
-	if err := w.do(ctx, "find"); err != nil {
-		return locksmith.Slots{}, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.holder == nil {
-		return locksmith.Slots{Record: locksmith.Holder{MachineID: machine}}, nil
-	}
-	return locksmith.Slots{Groups: groups, Record: *w.holder}, nil
-}
-
-func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error) {
-	defer w.struck()
-	if err := w.do(ctx, "queue"); err != nil {
-		return locksmith.Slots{}, err
-	}
-	w.mu.Lock()
-	w.queued++
-	freed := w.freed
-	if w.free {
-		freed = make(chan struct{})
-		close(freed)
-	}
-	w.mu.Unlock()
-	var err error
-	select {
-	case <-freed:
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.queued--
-	if err != nil {
-		w.note("left the queue")
-		return locksmith.Slots{}, err
-	}
-	w.note("granted")
-	if w.holder != nil {
-		w.t.Error("granted twice")
-	}
-	w.holder = &locksmith.Holder{MachineID: req.MachineID, BootID: req.BootID, By: req.By, Nonce: "n", Phase: locksmith.PhaseAcquired, StartTime: time.Now().Unix()}
-	return locksmith.Slots{Groups: req.Groups, Record: *w.holder}, nil
-}
-
-func (w *world) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
-	defer w.struck()
-	if err := w.do(ctx, "advance to "+string(phase)); err != nil {
-		return slots, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if paused := (state{pauses: slices.Concat(w.pauses, w.unheard)}).paused(time.Now()); len(paused) > 0 && phase == locksmith.PhaseRebooting {
-		return slots, &locksmith.PausedError{Pauses: paused}
-	}
-	if w.holder == nil {
-		return slots, locksmith.ErrSlotLost
-	}
-	w.holder.Phase, w.holder.PhaseTime, w.holder.Reason = phase, time.Now().Unix(), reason
-	slots.Record = *w.holder
-	return slots, nil
-}
-
-func (w *world) Release(ctx context.Context, slots locksmith.Slots, result locksmith.Result) error {
-	defer w.struck()
-	if err := w.do(ctx, "release: "+result.Outcome); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.owed {
-		w.t.Error("released before what was prepared is undone")
-	}
-	if result.Outcome == rebooted && !w.verified {
-		w.t.Error("released before the checks passed")
-	}
-	w.holder = nil
-	return nil
-}
-
 // The machine.
 
 func (w *world) Reboot(ctx context.Context, method locksmith.Method) error {
@@ -247,6 +167,9 @@ func (w *world) Reboot(ctx context.Context, method locksmith.Method) error {
 	}
 	if w.holder == nil || w.holder.Phase != locksmith.PhaseRebooting || w.holder.BootID != w.bootID() {
 		w.t.Errorf("reboot with record %+v", w.holder)
+	}
+	if len(w.taken) > 0 {
+		w.t.Errorf("reboot without the slots of %v", w.taken)
 	}
 	if !w.prepared {
 		w.t.Error("reboot without prepare")
@@ -330,6 +253,11 @@ func (w *world) FollowPauses(ctx context.Context, machine string, groups []locks
 			return ctx.Err()
 		}
 	}
+}
+
+// pausedLocked is all pauses that the store knows of.
+func (w *world) pausedLocked() []locksmith.Pause {
+	return (state{pauses: slices.Concat(w.pauses, w.unheard)}).paused(time.Now())
 }
 
 // pause is all pauses that hold from now on, among those that followers are told of.

@@ -11,23 +11,29 @@ import (
 type Lock interface {
 	// Find reads what machine holds at this moment: the groups among those
 	// given in which it is a holder (none: no Groups), and its record, with
-	// only MachineID where there is none.
+	// only MachineID where there is none. Queued says that an earlier process of this
+	// machine's agent stands in their queues, so that it may be granted slots yet.
 	Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error)
+
+	// Withdraw takes earlier processes of this machine's agent out of the queues of
+	// groups, so that they are granted nothing any more, and is Find then.
+	Withdraw(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error)
 
 	// Acquire waits in the queue for a slot in every group of req. It returns
 	// when the slots are granted, with ctx's cause once ctx has ended and
 	// nothing is held, or at an error that waiting does not cure:
 	// locksmith.ErrHolderExists, *locksmith.UnreadableError, no permission, or a
 	// *locksmith.PausedError that must not hold up those who queue behind. When
-	// ctx ends while a grant is under way, the grant wins and is returned.
+	// ctx ends while a grant is under way, the grant wins and is returned; where it
+	// cannot be learnt of, the error is a locksmith.ErrMayHold, too.
 	// report, if not nil, is told what the wait is about ("etcd is away: …").
 	Acquire(ctx context.Context, req locksmith.Request, report func(string)) (locksmith.Slots, error)
 
 	// Advance writes a new phase and reason into the holder records, in one
 	// transaction that fails with locksmith.ErrSlotLost unless every slot is
-	// still held. To locksmith.PhaseRebooting it also fails, with a
-	// *locksmith.PausedError, while the machine or one of the groups is paused. It
-	// returns the slots with the new record.
+	// still held, and then returns those that are, perhaps none. To
+	// locksmith.PhaseRebooting it also fails, with a *locksmith.PausedError, while the
+	// machine or one of the groups is paused. It returns the slots with the new record.
 	Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error)
 
 	// Release gives all slots back in one transaction. A slot that somebody

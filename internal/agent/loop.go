@@ -323,6 +323,11 @@ func (l *loop) carryOut(e effect) {
 			slots, err := l.cfg.Lock.Find(ctx, l.cfg.MachineID, l.cfg.Groups)
 			return evFound{slots, err}
 		})
+	case effectWithdraw:
+		run(func(ctx context.Context) event {
+			slots, err := l.cfg.Lock.Withdraw(ctx, l.cfg.MachineID, l.cfg.Groups)
+			return evFound{slots, err}
+		})
 	case effectDecide:
 		run(func(ctx context.Context) event {
 			use, err := l.cfg.UseLock(ctx)
@@ -402,7 +407,7 @@ func (l *loop) acquire(ctx context.Context, reason string) event {
 		return evGranted{slots}
 	}
 	if errors.Is(context.Cause(ctx), errAbandoned) {
-		err = fmt.Errorf("%w: %v", errAbandoned, err)
+		err = fmt.Errorf("%w: %w", errAbandoned, err)
 	}
 	return evDone{err}
 }

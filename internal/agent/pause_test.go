@@ -160,16 +160,52 @@ func TestPausedUnderWay(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			open := w.gate("prepare")
-			w.unheard = []locksmith.Pause{pausedMachine}
 			w.setNeed(needed)
 			r := w.run()
 			synctest.Wait()
+			w.change(func() { w.unheard = []locksmith.Pause{pausedMachine} })
 			open()
 			synctest.Wait()
 			w.pause(pausedMachine)
 			gone(w, r, why)
 		})
 	})
+}
+
+// A short pause costs no more than its own time: the machine asks again when it is
+// over, and a little later where only the store knows.
+func TestShortPauseUnderWay(t *testing.T) {
+	for name, unheard := range map[string]bool{"heard of": false, "not heard of": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				open := w.gate("prepare")
+				w.setNeed(needed)
+				r := w.run()
+				synctest.Wait()
+				pauses, most := []locksmith.Pause{pausedMachine}, time.Duration(0)
+				if unheard {
+					w.change(func() { w.unheard = pauses })
+					most = recheckBlocked
+				} else {
+					w.pause(pauses...)
+					synctest.Wait()
+				}
+				open()
+				time.Sleep(time.Second)
+				if w.holds() != nil || w.count("restore") != 1 {
+					t.Fatalf("%+v %q", r.Status(), w.done())
+				}
+				w.change(func() { w.unheard = nil })
+				w.pause()
+				resumed := time.Now()
+				w.reboots(r)
+				if took := time.Since(resumed); took > most {
+					t.Errorf("rebooted %v after the end of the pause: %q", took, w.done())
+				}
+			})
+		})
+	}
 }
 
 func TestPauseEndsByItself(t *testing.T) {

@@ -130,7 +130,7 @@ func (w *walk) look(e effect) {
 			w.fail("a dry run counts: %+v", s.mem)
 		}
 		switch e.kind {
-		case effectAcquire, effectRemember, effectPublish, effectConfirm, effectRelease, effectFind, effectVerify:
+		case effectAcquire, effectRemember, effectPublish, effectConfirm, effectRelease, effectFind, effectWithdraw, effectVerify:
 			w.fail("a dry run does %s", e.kind)
 		}
 	}
@@ -145,7 +145,7 @@ func (w *walk) look(e effect) {
 		if r.remembers && (c == nil || !c.Prepared || c.Boot != r.bootID) {
 			w.fail("prepares, and remembers %+v", c)
 		}
-		if why := r.mustStop(state{phase: locksmith.PhaseAcquired, needed: s.needed, needKnown: s.needKnown, held: s.held, useLock: s.useLock,
+		if why := r.mustStop(state{phase: locksmith.PhaseAcquired, needed: s.needed, needKnown: s.needKnown, held: s.held, slots: s.slots, useLock: s.useLock,
 			pauses: s.pauses, reasons: s.reasons, mem: s.mem}, w.now); why != "" {
 			w.fail("prepares although %s", why)
 		}
@@ -179,7 +179,7 @@ func (w *walk) lookAtReboot(e effect) {
 		w.fail("reboot in state %+v", s)
 	case s.useLock && len(s.paused(w.now)) > 0:
 		w.fail("reboot in a pause")
-	case s.useLock && !r.dryRun && (!s.held || !s.confirmed):
+	case s.useLock && !r.dryRun && (!s.held || !s.confirmed || len(s.slots.Groups) < len(r.groups)):
 		w.fail("reboot without slots")
 	case !s.useLock && r.strategy == locksmith.StrategyEtcdLock:
 		w.fail("reboot without a lock")
@@ -206,6 +206,9 @@ func (w *walk) rests() {
 		w.fail("stuck in %s", s.phase)
 	case !s.wakeAt.IsZero() && !s.wakeAt.After(w.now):
 		w.fail("busy loop in %s", s.phase)
+	case s.queued && !s.needed && s.needKnown && s.phase == locksmith.PhaseIdle,
+		s.queued && s.phase == locksmith.PhaseWindow && (w.r.closed(w.now) != nil || w.now.Before(s.retryAt)):
+		w.fail("may be granted slots that it does not want in %s", s.phase)
 	case s.phase == locksmith.PhaseIdle && w.r.remembers && !w.unwritten && !w.disk.NeededSince.Equal(s.mem.NeededSince):
 		w.fail("does not write what it remembers")
 	}
@@ -249,18 +252,21 @@ func (w *walk) random() event {
 	switch s.op {
 	case none:
 		return evTick{}
-	case effectFind:
+	case effectFind, effectWithdraw:
 		if err != nil {
 			return evFound{err: err}
 		}
 		found := []locksmith.Slots{{}, {}, held(locksmith.ByAgent, "now", locksmith.PhaseRebooting), held(locksmith.ByAgent, "before", locksmith.PhaseRebooting),
 			held(locksmith.ByAgent, "before", locksmith.PhaseFailed), held(locksmith.ByLock, "now", locksmith.PhaseAcquired)}
-		return evFound{slots: found[rnd.IntN(len(found))]}
+		slots := found[rnd.IntN(len(found))]
+		slots.Queued = rnd.IntN(3) == 0
+		return evFound{slots: slots}
 	case effectDecide:
 		return evDecided{rnd.IntN(2) == 0, err}
 	case effectAcquire:
 		if rnd.IntN(3) == 0 {
-			return evDone{[]error{errBoom, errAbandoned, locksmith.ErrHolderExists, &locksmith.PausedError{Pauses: w.pauses().pauses}}[rnd.IntN(4)]}
+			return evDone{[]error{errBoom, errAbandoned, locksmith.ErrHolderExists, &locksmith.PausedError{Pauses: w.pauses().pauses},
+				fmt.Errorf("%w: %w", errAbandoned, locksmith.ErrMayHold)}[rnd.IntN(5)]}
 		}
 		return evGranted{held(locksmith.ByAgent, "now", locksmith.PhaseAcquired)}
 	case effectSessions:
@@ -269,8 +275,8 @@ func (w *walk) random() event {
 		return evGoingDown{rnd.IntN(3) == 0, err}
 	case effectPublish, effectConfirm:
 		switch rnd.IntN(8) {
-		case 0:
-			err = locksmith.ErrSlotLost
+		case 0: // of none, one or all of them: all are held, but somebody wrote the record
+			return evAdvanced{locksmith.Slots{Groups: s.slots.Groups[:rnd.IntN(len(s.slots.Groups)+1)], Record: s.slots.Record}, locksmith.ErrSlotLost}
 		case 1:
 			err = &locksmith.PausedError{Pauses: w.pauses().pauses}
 		}

@@ -34,6 +34,7 @@ type state struct {
 	op         effectKind // what is being carried out; none: nothing
 	abandoning bool       // the wait in the queue was asked to end
 	recovered  bool       // the store was asked what an earlier run left
+	queued     bool       // an earlier wait may stand in the queues, and be granted slots yet
 	findAt     time.Time  // best-effort without etcd: when to ask again
 	useLock    bool       // a slot is required
 	decided    bool       // best-effort: useLock is valid for this cycle
@@ -47,8 +48,9 @@ type state struct {
 	dirty bool // mem has something that can be written at leisure
 	noted bool // the intent of the present phase is in mem, durably
 
-	prepared bool   // prepare was begun: restore has to run
-	outcome  string // for the history, once the cycle ends
+	prepared bool          // prepare was begun: restore has to run
+	outcome  string        // for the history, once the cycle ends
+	rest     time.Duration // after an abort, before the next try
 	down     time.Duration
 
 	sessions   []Session
@@ -83,6 +85,7 @@ type effectKind string
 const (
 	none           effectKind = ""
 	effectFind     effectKind = "find"     // Lock.Find → found
+	effectWithdraw effectKind = "withdraw" // Lock.Withdraw → found
 	effectDecide   effectKind = "decide"   // UseLock → decided
 	effectCheck    effectKind = "check"    // Blockers → done
 	effectAcquire  effectKind = "acquire"  // Lock.Acquire → granted or done

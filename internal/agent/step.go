@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/locksmith-reboot/locksmith"
@@ -92,6 +93,9 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 	case evSessionsChanged:
 		s.listed = false
 	case evFound:
+		if ev.err == nil {
+			s.queued = ev.slots.Queued && s.op != effectWithdraw
+		}
 		s.op = none
 		return r.found(s, ev, now)
 	case evDecided:
@@ -102,7 +106,7 @@ func (r rules) absorb(s state, ev event, now time.Time) state {
 		s.decided, s.useLock, s.failures, s.waiting = true, ev.useLock, 0, ""
 	case evGranted:
 		s.op = none
-		s.held, s.slots, s.failures, s.refusals, s.abandoning = true, ev.slots, 0, 0, false
+		s.held, s.slots, s.failures, s.refusals, s.abandoning, s.queued = true, ev.slots, 0, 0, false, false
 	case evListed:
 		s.op = none
 		s.listed, s.sessions = true, ev.sessions
@@ -225,15 +229,17 @@ func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 		}
 		return s
 	case errors.Is(ev.err, locksmith.ErrSlotLost):
-		s.held = false
+		s.slots, s.held = ev.slots, len(ev.slots.Groups) > 0
 		if s.phase == locksmith.PhaseVerifying || s.phase == locksmith.PhaseFailed {
-			return s // the fleet goes on; this machine is not well for that
+			return s // the fleet goes on where it was taken; this machine is not well for that
 		}
-		return r.abort(s, now, "the slot was taken away")
+		return r.abort(s, now, r.takenAway(s)) // which gives back what is left
 	case op == effectPublish: // for people only
 		return s
 	case isPaused:
-		return r.abort(s, now, paused.Error())
+		s = r.abort(s, now, paused.Error())
+		s.rest = recheckBlocked // the machine itself has not heard of that pause
+		return s
 	}
 	s.checked = false // that was before the wait
 	return r.retry(s, now, fmt.Sprintf("the slot cannot be confirmed: %v", ev.err))
@@ -300,6 +306,7 @@ func (r rules) done(s state, err error, now time.Time) state {
 // refused applies a wait in the queue that ended without slots.
 func (r rules) refused(s state, err error, now time.Time) state {
 	paused, isPaused := errors.AsType[*locksmith.PausedError](err)
+	s.queued = s.queued || errors.Is(err, locksmith.ErrMayHold)
 	switch {
 	case errors.Is(err, errAbandoned):
 		return r.enter(s, locksmith.PhaseWindow, now)
@@ -335,6 +342,10 @@ func (r rules) notRebooted(s state, now time.Time, why string) state {
 func (r rules) abort(s state, now time.Time, why string) state {
 	s = r.enter(s, locksmith.PhaseRestoring, now)
 	s.outcome = aborted + why
+	s.rest = afterAbort
+	if r.closed(now) != nil || s.useLock && len(s.paused(now)) > 0 {
+		s.rest = 0 // the window or the pause says when to go on
+	}
 	return s
 }
 
@@ -379,9 +390,30 @@ func (r rules) spread(d time.Duration) time.Duration {
 	return r.jitter(d)
 }
 
-// sameGroups says whether what is held is what the configuration asks for.
-func (r rules) sameGroups(s state) bool {
+// misfit says why the slots that are held are not those that a reboot needs, "" if
+// they are.
+func (r rules) misfit(s state) string {
 	held := slices.Sorted(slices.Values(s.slots.Groups))
 	want := slices.Sorted(slices.Values(r.groups))
-	return slices.Equal(held, want)
+	was := slices.Sorted(slices.Values(s.slots.Record.Groups))
+	switch {
+	case s.held && slices.Equal(held, want):
+		return ""
+	case s.held && !slices.Equal(was, want):
+		return "the groups have changed"
+	}
+	return r.takenAway(s)
+}
+
+// takenAway is how people are told that slots were, of which s has what is left.
+func (r rules) takenAway(s state) string {
+	gone := slices.DeleteFunc(slices.Clone(r.groups), func(g locksmith.Group) bool { return slices.Contains(s.slots.Groups, g) })
+	if !s.held || len(gone) == 0 {
+		return "the slot was taken away"
+	}
+	names := make([]string, len(gone))
+	for i, g := range gone {
+		names[i] = g.String()
+	}
+	return "the slot of " + strings.Join(names, " and of ") + " was taken away"
 }

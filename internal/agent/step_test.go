@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +98,8 @@ func TestTransitions(t *testing.T) {
 	// doubt is since when the need is in doubt, by when that ends.
 	doubt := func(left time.Duration) func(*state) { return func(s *state) { s.doubt = open.Add(left - needWait) } }
 	asked := func(s *state) { s.asked = true }
+	queuedOnce := func(s *state) { s.queued = true }
+	waits := locksmith.Slots{Record: locksmith.Holder{MachineID: "m"}, Queued: true}
 	confirmed := func(s *state) { s.checked, s.confirmed = true, true }
 	strategy := func(st locksmith.Strategy) func(*rules) { return func(r *rules) { r.strategy = st } }
 	for _, tt := range []struct {
@@ -136,6 +139,22 @@ func TestTransitions(t *testing.T) {
 		{"an administrator's hold of an earlier boot", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByWithLock, "before", acquired)}, open, nil, idle, "", open.Add(recheckLock)},
 		{"locksmithctl reboot under way", in(recovering, op(effectFind), func(s *state) { s.needed = false }), evFound{slots: held(locksmith.ByReboot, "now", rebooting)}, open, nil, idle, "", time.Time{}},
 		{"locksmithctl reboot done", in(recovering, op(effectFind)), evFound{slots: held(locksmith.ByReboot, "before", rebooting)}, open, nil, verifying, "verify", time.Time{}},
+
+		// What an earlier process left in the queues.
+		{"queued once, need not known", in(recovering, op(effectFind), func(s *state) { s.needed, s.needKnown = false, false }), evFound{slots: waits}, open, nil, idle, "", open.Add(needWait)},
+		{"queued once, not needed", in(recovering, op(effectFind), func(s *state) { s.needed = false }), evFound{slots: waits}, open, nil, recovering, "withdraw", time.Time{}},
+		{"queued once, the trigger answers no", in(idle, queuedOnce, func(s *state) { s.needKnown = false }), noNeed, open, nil, recovering, "withdraw", time.Time{}},
+		{"queued once, triggers stay silent", in(idle, queuedOnce, func(s *state) { s.needKnown, s.since = false, open.Add(-needWait) }), evTick{}, open, nil, recovering, "withdraw", time.Time{}},
+		{"queued once, needed", in(recovering, op(effectFind)), evFound{slots: waits}, open, nil, window, "check", time.Time{}},
+		{"queued once, needed outside the window", in(recovering, op(effectFind)), evFound{slots: waits}, shut, nil, recovering, "withdraw", time.Time{}},
+		{"queued once, blocked", in(window, queuedOnce, op(effectCheck)), evDone{errBoom}, open, nil, recovering, "withdraw", time.Time{}},
+		{"queued once, takes the place over", in(window, queuedOnce, op(effectCheck)), evDone{}, open, nil, queued, "acquire", closes},
+		{"withdrawn", in(recovering, queuedOnce, op(effectWithdraw), func(s *state) { s.needed = false }), evFound{}, open, nil, idle, "", time.Time{}},
+		{"withdrawn, queued all the same", in(recovering, queuedOnce, op(effectWithdraw), func(s *state) { s.needed = false }), evFound{slots: waits}, open, nil, idle, "", time.Time{}},
+		{"withdrawn, and a grant came late", in(recovering, queuedOnce, op(effectWithdraw), func(s *state) { s.needed = false }), evFound{slots: held(locksmith.ByAgent, "now", acquired)}, open, nil, restoring, "restore", time.Time{}},
+		{"cannot be withdrawn", in(recovering, queuedOnce, op(effectWithdraw), func(s *state) { s.needed = false }), evFound{err: errBoom}, open, nil, recovering, "", open.Add(retryFirst)},
+		{"withdrawn again", in(recovering, queuedOnce, func(s *state) { s.needed, s.retryAt = false, open }), evTick{}, open, nil, recovering, "withdraw", time.Time{}},
+		{"whether the wait was granted is not known", in(queued, func(s *state) { s.abandoning, s.needed = true, false }), evDone{fmt.Errorf("%w: %w", errAbandoned, locksmith.ErrMayHold)}, open, nil, recovering, "withdraw", time.Time{}},
 
 		// A need, its window, its checks.
 		{"need inside the window", in(idle), need, open, nil, window, "check", time.Time{}},
@@ -185,7 +204,7 @@ func TestTransitions(t *testing.T) {
 		{"nobody is logged in", in(notifying, op(effectSessions)), evListed{}, open, nil, rebooting, "check", time.Time{}},
 		{"somebody is logged in", in(notifying, op(effectSessions)), evListed{sessions: user}, open, nil, notifying, "tell", time.Time{}},
 		{"told", in(notifying, op(effectTell), waiting(5*time.Minute), func(s *state) { s.published = false }), evDone{}, open, nil, notifying, "publish", time.Time{}},
-		{"waits for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{}, open, nil, notifying, "", open.Add(4 * time.Minute)},
+		{"waits for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{slots: held(locksmith.ByAgent, "now", notifying)}, open, nil, notifying, "", open.Add(4 * time.Minute)},
 		{"etcd away while telling people", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: errBoom}, open, nil, notifying, "", open.Add(4 * time.Minute)},
 		{"unlocked while waiting for users", in(notifying, op(effectPublish), waiting(5*time.Minute)), evAdvanced{err: locksmith.ErrSlotLost}, open, nil, restoring, "restore", time.Time{}},
 		{"who is logged in is not known", in(notifying, op(effectSessions)), evListed{err: errBoom}, open, nil, notifying, "tell", time.Time{}},
@@ -201,7 +220,7 @@ func TestTransitions(t *testing.T) {
 		{"need in doubt for too long", in(notifying, waiting(time.Minute), doubt(0)), evTick{}, open, nil, restoring, "restore", time.Time{}},
 		{"need in doubt, then not", in(rebooting, doubt(30*time.Second)), need, open, nil, rebooting, "check", time.Time{}},
 		{"need in doubt, then withdrawn", in(rebooting, doubt(30*time.Second)), noNeed, open, nil, restoring, "restore", time.Time{}},
-		{"need in doubt right before the call", in(rebooting, op(effectConfirm), doubt(30*time.Second), func(s *state) { s.checked = true }), evAdvanced{}, open, nil, rebooting, "", open.Add(30 * time.Second)},
+		{"need in doubt right before the call", in(rebooting, op(effectConfirm), doubt(30*time.Second), func(s *state) { s.checked = true }), evAdvanced{slots: held(locksmith.ByAgent, "now", rebooting)}, open, nil, rebooting, "", open.Add(30 * time.Second)},
 
 		// The reboot.
 		{"blocked right before the reboot", in(rebooting, op(effectCheck)), evDone{errBoom}, open, nil, restoring, "restore", time.Time{}},
@@ -236,7 +255,7 @@ func TestTransitions(t *testing.T) {
 		{"release fails", in(releasing, op(effectRelease)), evDone{errBoom}, open, nil, releasing, "", open.Add(retryFirst)},
 		{"released", in(releasing, op(effectRelease)), evDone{}, open, nil, idle, "", time.Time{}},
 		{"released, and needed once more", in(releasing, op(effectRelease), func(s *state) { s.needed = true }), evDone{}, open, nil, window, "check", time.Time{}},
-		{"released after an abort", in(releasing, op(effectRelease), func(s *state) { s.needed, s.outcome = true, "aborted: x" }), evDone{}, open, nil, idle, "", open.Add(afterAbort)},
+		{"released after an abort", in(releasing, op(effectRelease), func(s *state) { s.needed, s.outcome, s.rest = true, "aborted: x", afterAbort }), evDone{}, open, nil, idle, "", open.Add(afterAbort)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := testRules()

@@ -14,7 +14,7 @@ import (
 func FuzzNeedReboot(f *testing.F) {
 	for _, body := range []string{`{"reason":"kernel"}`, `{}`, `null`, `{"reason":null}`, `{"reason":"a\nb"}`, `{"reason":"\ud800"}`, "{\"reason\":\"\xff\"}",
 		`{"reason":" "}`, `{"reason":1}`, `{"x":1}`, `{"x\n":1}`, `{"reason":"a"}{}`, `[]`, ``, "{\"reason\":\"\u2028\"}",
-		`{"reason":"` + strings.Repeat("x", maxReason+1) + `"}`, `{"reason":"` + strings.Repeat(" ", maxBody) + `"}`} {
+		`{"reason":"` + strings.Repeat("x", MaxReason+1) + `"}`, `{"reason":"` + strings.Repeat(" ", maxBody) + `"}`} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -23,7 +23,7 @@ func FuzzNeedReboot(f *testing.F) {
 		w := httptest.NewRecorder()
 		s.needReboot(w, httptest.NewRequest("POST", pathNeedReboot, strings.NewReader(string(body))))
 		if w.Code == 204 {
-			if calls != 1 || reason == "" || len(reason) > maxReason || !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl) {
+			if calls != 1 || reason == "" || len(reason) > MaxReason || !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl) {
 				t.Fatalf("%q became %d requests, for %q", body, calls, reason)
 			}
 			if len(body) > maxBody {

@@ -165,7 +165,7 @@ func TestRootStatusAndRequests(t *testing.T) {
 	if diff := cmp.Diff(status, got); diff != "" {
 		t.Error(diff)
 	}
-	for _, reason := range []string{"kernel  5.10 → 6.1", "  ", strings.Repeat("x", 512)} {
+	for _, reason := range []string{"kernel  5.10 → 6.1", "  ", strings.Repeat("x", control.MaxReason)} {
 		if err := c.NeedReboot(t.Context(), reason); err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestRootStatusAndRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	requests, cancels := d.told()
-	want := []string{"kernel  5.10 → 6.1", "requested by an administrator", strings.Repeat("x", 512)}
+	want := []string{"kernel  5.10 → 6.1", "requested by an administrator", strings.Repeat("x", control.MaxReason)}
 	if diff := cmp.Diff(want, requests); diff != "" || cancels != 1 {
 		t.Errorf("cancelled %d times; %s", cancels, diff)
 	}
@@ -237,7 +237,7 @@ func TestRefusals(t *testing.T) {
 		{"wrong type", "POST", "/v1/need-reboot", `{"reason":1}`, 400, `body must be {"reason":"…"}: json: cannot unmarshal number into Go struct field needReboot.reason of type string`},
 		{"two objects", "POST", "/v1/need-reboot", `{"reason":"r"}{}`, 400, `body must be {"reason":"…"}: more follows after the object`},
 		{"two lines", "POST", "/v1/need-reboot", `{"reason":"a\nb"}`, 400, `reason "a\nb" must be one line of UTF-8 without control characters`},
-		{"long reason", "POST", "/v1/need-reboot", `{"reason":"` + strings.Repeat("x", 513) + `"}`, 400, `reason is 513 bytes long, at most 512 are allowed`},
+		{"long reason", "POST", "/v1/need-reboot", `{"reason":"` + strings.Repeat("x", control.MaxReason+1) + `"}`, 400, `reason is 501 bytes long, at most 500 are allowed`},
 		{"long body", "POST", "/v1/need-reboot", `{"reason":"` + strings.Repeat("x", 5000) + `"}`, 413, `body is too long: at most 4096 bytes are allowed`},
 		{"GET does not act", "GET", "/v1/need-reboot", ``, 405, `method GET is not allowed on /v1/need-reboot, only DELETE, POST`},
 		{"POST status", "POST", "/v1/status", ``, 405, `method POST is not allowed on /v1/status, only GET, HEAD`},

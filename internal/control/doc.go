@@ -39,9 +39,9 @@ const (
 	// whyAge is how long one answer serves all who ask.
 	whyAge = time.Second
 
-	// maxReason bounds a reason, in bytes: it ends up in the holder record, the
-	// log and people's terminals.
-	maxReason = 512
+	// MaxReason bounds a reason, in bytes: it ends up in the holder record, the
+	// log and people's terminals. It is what the trigger takes that keeps the request.
+	MaxReason = 500
 )
 
 var (

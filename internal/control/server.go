@@ -182,8 +182,8 @@ func checkReason(s string) (string, error) {
 	switch {
 	case s == "":
 		return "requested by an administrator", nil
-	case len(s) > maxReason:
-		return "", fmt.Errorf("reason is %d bytes long, at most %d are allowed", len(s), maxReason)
+	case len(s) > MaxReason:
+		return "", fmt.Errorf("reason is %d bytes long, at most %d are allowed", len(s), MaxReason)
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
 		return "", fmt.Errorf("reason %q must be one line of UTF-8 without control characters", s)
 	}

@@ -32,6 +32,12 @@ func (d *dashboard) tell(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if r.ContentLength != 0 {
+		// While a body is still to come nobody sees that the browser has gone.
+		w.Header().Set("Connection", "close") // or the body would be waited for
+		d.fail(w, r, who, &problem{Status: http.StatusBadRequest, Title: "That cannot be done", Text: "What changes is told without a body in the request."})
+		return
+	}
 	if d.live.Add(1) > maxLive {
 		d.live.Add(-1)
 		d.fail(w, r, who, &problem{Status: http.StatusServiceUnavailable, Title: "Too many pages are open",

@@ -3,7 +3,9 @@ package dashboard
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -175,5 +177,28 @@ func TestTooManyLivePagesAreAnswered(t *testing.T) {
 	d.tell(w, req)
 	if w.count("Too many pages are open") == 0 || d.live.Load() != maxLive {
 		t.Error(w.text.String(), d.live.Load())
+	}
+}
+
+// A browser sends no body. Of one whose body does not come it would not be seen that it
+// has gone.
+func TestLivePagesTakeNoBody(t *testing.T) {
+	r := newRig(t, false)
+	c, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /live HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %s\r\nContent-Length: 10\r\n\r\n", viewerToken)
+	if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusBadRequest {
+		t.Error(resp.Status)
 	}
 }

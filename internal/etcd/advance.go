@@ -14,8 +14,8 @@ import (
 
 // Advance writes a new phase and reason into the holder records, in one
 // transaction that fails with locksmith.ErrSlotLost unless every slot of slots is
-// still held. It returns the slots with the new record. Slots of an old client,
-// which have no nonce, are only checked.
+// still held; it then returns those that are. Else it returns the slots with the new
+// record. Slots of an old client, which have no nonce, are only checked.
 //
 // To locksmith.PhaseRebooting it also fails, with a *locksmith.PausedError, while the
 // machine, one of the groups or all groups are paused, whoever took the slots.
@@ -162,7 +162,7 @@ func (a *advance) judge(v view, wrote bool) (done bool, err error) {
 		case g.semErr != nil:
 			return false, g.semErr
 		case !g.ours(a.machine, nonce):
-			return false, locksmith.ErrSlotLost
+			return false, a.lost(v)
 		case nonce == "":
 		case g.recordRev <= a.slots.Revision: // not written yet
 			done = false
@@ -170,7 +170,7 @@ func (a *advance) judge(v view, wrote bool) (done bool, err error) {
 		case a.wrote(*g.record): // an earlier call did: from there on
 			done, known = false, locksmith.Slots{Groups: a.slots.Groups, Record: *g.record, Revision: v.revision}
 		default:
-			return false, locksmith.ErrSlotLost // not what we wrote
+			return false, a.lost(v) // not what we wrote
 		}
 	}
 	if !done {
@@ -180,4 +180,21 @@ func (a *advance) judge(v view, wrote bool) (done bool, err error) {
 		a.slots.Record, a.slots.Revision = a.next, v.revision
 	}
 	return done, nil
+}
+
+// lost leaves in a.slots what is still held according to a view, for the caller to give
+// back. Of a group that cannot be read that is not known, so it is among them.
+func (a *advance) lost(v view) error {
+	left := locksmith.Slots{Record: a.slots.Record, Revision: v.revision}
+	for _, g := range v.groups {
+		if g.semErr == nil && !g.ours(a.machine, a.slots.Record.Nonce) {
+			continue
+		}
+		left.Groups = append(left.Groups, g.group)
+		if g.semErr == nil && g.record != nil {
+			left.Record = *g.record
+		}
+	}
+	a.slots = left
+	return locksmith.ErrSlotLost
 }

@@ -31,6 +31,7 @@ func calls(s *Store, g locksmith.Group, slots locksmith.Slots) map[string]func(c
 		"Groups":     func(ctx context.Context) error { _, err := s.Groups(ctx); return err },
 		"History":    func(ctx context.Context) error { _, err := s.History(ctx, g, 1); return err },
 		"Find":       func(ctx context.Context) error { _, err := s.Find(ctx, "m", groups); return err },
+		"Withdraw":   func(ctx context.Context) error { _, err := s.Withdraw(ctx, "m", groups); return err },
 		"TryAcquire": func(ctx context.Context) error { _, err := s.TryAcquire(ctx, request("new", g)); return err },
 		"Advance": func(ctx context.Context) error {
 			_, err := s.Advance(ctx, slots, locksmith.PhaseRebooting, "")
@@ -48,8 +49,8 @@ func calls(s *Store, g locksmith.Group, slots locksmith.Slots) map[string]func(c
 	}
 }
 
-// reads are those of them that change nothing.
-var reads = []string{"Semaphore", "Status", "Groups", "History", "Find", "Pauses", "Machines", "Machine"}
+// reads are those of them that change nothing, here where nobody waits.
+var reads = []string{"Semaphore", "Status", "Groups", "History", "Find", "Withdraw", "Pauses", "Machines", "Machine"}
 
 // together runs do for all calls at the same time.
 func together(all map[string]func(context.Context) error, do func(string, func(context.Context) error)) {

@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -241,17 +242,24 @@ func TestAdvance(t *testing.T) {
 		if err := s.Unlock(t.Context(), g2, "a", locksmith.Result{Actor: "admin"}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Advance(t.Context(), slots, locksmith.PhaseRebooting, ""); !errors.Is(err, locksmith.ErrSlotLost) {
-			t.Errorf("one of two slots is gone: %v", err)
+		left, err := s.Advance(t.Context(), slots, locksmith.PhaseRebooting, "")
+		if !errors.Is(err, locksmith.ErrSlotLost) || !slices.Equal(left.Groups, []locksmith.Group{g}) {
+			t.Errorf("one of two slots is gone: %v, %v is left", err, left.Groups)
 		}
 		must(s.TryAcquire(t.Context(), request("a", g2)))(t) // a deliberate hold, not ours
-		if _, err := s.Advance(t.Context(), slots, locksmith.PhaseRebooting, ""); !errors.Is(err, locksmith.ErrSlotLost) {
-			t.Errorf("one of two slots is somebody else's: %v", err)
+		left, err = s.Advance(t.Context(), slots, locksmith.PhaseRebooting, "")
+		if !errors.Is(err, locksmith.ErrSlotLost) || !slices.Equal(left.Groups, []locksmith.Group{g}) {
+			t.Errorf("one of two slots is somebody else's: %v, %v is left", err, left.Groups)
 		}
-		if err := s.Release(t.Context(), slots, locksmith.Result{}); err != nil {
+		left = must(s.Advance(t.Context(), left, locksmith.PhaseFailed, "unit x is down"))(t)
+		if err := s.Release(t.Context(), left, locksmith.Result{}); err != nil {
 			t.Fatal(err)
 		}
 		checkGroup(t, s, g, 0, 1)
+		left, err = s.Advance(t.Context(), slots, locksmith.PhaseRebooting, "")
+		if !errors.Is(err, locksmith.ErrSlotLost) || len(left.Groups) != 0 || left.Record.MachineID != "a" {
+			t.Errorf("nothing is held any more: %v, %+v is left", err, left)
+		}
 		checkGroup(t, s, g2, 1, 1) // not given back: it was not ours
 	})
 }
@@ -300,6 +308,24 @@ func TestFind(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkGroup(t, s, a, 0, 1)
+	// An administrator took one of two slots away, and holds the machine there since.
+	taken = must(s.TryAcquire(t.Context(), request("m", a, b)))(t)
+	for _, g := range []locksmith.Group{a, b} {
+		if err := s.Unlock(t.Context(), g, "m", locksmith.Result{}); err != nil {
+			t.Fatal(err)
+		}
+		hold := request("m", g)
+		hold.By = locksmith.ByLock
+		must(s.TryAcquire(t.Context(), hold))(t)
+		want, by := []locksmith.Group{b}, locksmith.ByAgent
+		if g == b { // the other one, too
+			want, by = []locksmith.Group{a, b}, locksmith.ByLock
+		}
+		found = must(s.Find(t.Context(), "m", []locksmith.Group{a, b}))(t)
+		if !slices.Equal(found.Groups, want) || found.Record.By != by || (found.Record.Nonce == taken.Record.Nonce) != (g == a) {
+			t.Errorf("after the unlock in %s found %+v", g, found)
+		}
+	}
 	rawPut(t, srv, semaphoreKey(c), `{"semaphore":0,"max":1,"holders":["m"]}`)
 	old := must(s.Find(t.Context(), "m", []locksmith.Group{c}))(t)
 	if len(old.Groups) != 1 || old.Record.Nonce != "" || old.Record.MachineID != "m" {

@@ -126,7 +126,7 @@ func (a *attempt) reachFronts(ctx context.Context, ahead []predecessor) error {
 // join puts this machine's entry into every group's queue in one transaction. The
 // swap of the tail names the predecessor, so that the cost does not depend on the
 // queue's length. a.place becomes the revision that orders us. joined is what this
-// machine held at that revision; it has no groups where an entry was taken over.
+// machine held at that revision, or when it took over an entry that stood.
 func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) (ahead []predecessor, joined view, err error) {
 	for {
 		var cmps []clientv3.Cmp
@@ -147,37 +147,43 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) (ahead []predec
 		ahead = make([]predecessor, len(a.groups))
 		if resp.Succeeded {
 			a.place = resp.Header.Revision
-			joined = view{revision: a.place, groups: make([]groupView, len(a.groups))}
 			for i, g := range a.groups {
-				r := resp.Responses[4*i : 4*i+4]
-				if tail := r[1].GetResponsePut().PrevKv; tail != nil {
+				if tail := resp.Responses[4*i+1].GetResponsePut().PrevKv; tail != nil {
 					ahead[i] = predecessor{key: []byte(queueKey(g, a.priority, string(tail.Value))), rev: tail.ModRevision}
 				}
-				joined.groups[i].group = g
-				joined.groups[i].setSemaphore(a.store, first(r[2]))
-				joined.groups[i].setRecord(first(r[3]))
 			}
-			return ahead, joined, nil
+			return ahead, a.holding(resp), nil
 		}
 		entries := make([]*mvccpb.KeyValue, len(a.groups))
 		for i := range a.groups {
 			entries[i] = first(resp.Responses[i])
 		}
-		done, err := a.takeOver(ctx, entries, id)
+		joined, done, err := a.takeOver(ctx, entries, id)
 		if err != nil || done {
-			return ahead, view{}, err
+			return ahead, joined, err
 		}
 	}
+}
+
+// holding is what this machine holds, by the responses of a change that ends, for each
+// group, with reads of the semaphore and of the holder record.
+func (a *attempt) holding(resp *clientv3.TxnResponse) view {
+	v := view{revision: resp.Header.Revision, groups: make([]groupView, len(a.groups))}
+	n := len(resp.Responses) / len(a.groups)
+	for i, g := range a.groups {
+		r := resp.Responses[(i+1)*n-2 : (i+1)*n]
+		v.groups[i].group = g
+		v.groups[i].setSemaphore(a.store, first(r[0]))
+		v.groups[i].setRecord(first(r[1]))
+	}
+	return v
 }
 
 // already ends a wait for what this attempt, or with Resume an earlier process, was
 // granted: those before it in the queue might wait for that very slot. It is this
 // attempt's own where the reply to a grant was lost, which took the entries that stood
-// before; with new ones no grant sent earlier can succeed any more.
+// before. Those that stand now are newer, so no grant sent earlier can succeed any more.
 func (a *attempt) already(ctx context.Context, joined view) (locksmith.Slots, error) {
-	if len(joined.groups) == 0 {
-		return locksmith.Slots{}, nil
-	}
 	if slots, granted := a.granted(joined); granted {
 		a.leave(ctx)
 		return slots, nil
@@ -212,8 +218,9 @@ func (a *attempt) entry() string {
 // takeOver deals with entries of this machine that stand already. Our own (an
 // earlier join of this attempt, or with Resume of a process before us) go on
 // under our lease and keep their place. Behind those of another process we wait
-// until they are gone; done is false: join again.
-func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id clientv3.LeaseID) (done bool, err error) {
+// until they are gone; done is false: join again. joined is what this machine holds by
+// then: the reply to the join that made the entries may have been lost as well.
+func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id clientv3.LeaseID) (joined view, done bool, err error) {
 	ours, whole := true, true
 	var foreign *mvccpb.KeyValue
 	for _, kv := range entries {
@@ -233,27 +240,28 @@ func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id c
 	if !ours {
 		a.report("another process on this machine waits for a slot already: waiting behind it")
 		_, err := a.awaitGone(ctx, predecessor{key: foreign.Key, rev: foreign.CreateRevision})
-		return false, err
+		return view{}, false, err
 	}
 	var cmps []clientv3.Cmp
 	var then []clientv3.Op
-	for _, kv := range entries {
+	for i, kv := range entries {
 		if kv == nil {
 			continue
 		}
 		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(string(kv.Key)), "=", kv.ModRevision))
 		if whole {
-			then = append(then, clientv3.OpPut(string(kv.Key), a.entry(), clientv3.WithLease(id)))
+			then = append(then, clientv3.OpPut(string(kv.Key), a.entry(), clientv3.WithLease(id)),
+				clientv3.OpGet(semaphoreKey(a.groups[i])), clientv3.OpGet(holderKey(a.groups[i], a.machine)))
 		} else { // the groups have changed: a place in some of them is worth nothing
 			then = append(then, clientv3.OpDelete(string(kv.Key)))
 		}
 	}
 	resp, err := a.enqueue(ctx, cmps, then, nil)
 	if err != nil || !resp.Succeeded || !whole {
-		return false, err
+		return view{}, false, err
 	}
 	a.place = entries[0].CreateRevision
-	return true, nil
+	return a.holding(resp), true, nil
 }
 
 // giveUp ends an attempt without a grant: it leaves the queue and returns why. If
@@ -264,7 +272,7 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 	}
 	// Without its queue entries a grant still under way cannot be carried out
 	// any more, so what is read after that is final.
-	a.leave(ctx)
+	left := a.leave(ctx)
 	limited, cancel := a.store.limit(context.WithoutCancel(ctx))
 	defer cancel()
 	for back := newRetry(); a.ambiguous; {
@@ -273,10 +281,13 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 			if slots, granted := a.granted(v); granted {
 				return slots, nil
 			}
-			break
+			if left == nil {
+				break
+			}
+			err = left
 		}
 		if !back.sleep(limited) {
-			return locksmith.Slots{}, fmt.Errorf("%w; whether a slot was granted meanwhile is not known: %v", why, a.store.explain(ctx, err))
+			return locksmith.Slots{}, fmt.Errorf("%w; %w: %v", why, locksmith.ErrMayHold, a.store.explain(ctx, err))
 		}
 	}
 	return locksmith.Slots{}, why
@@ -284,8 +295,8 @@ func (a *attempt) giveUp(ctx context.Context, why error) (locksmith.Slots, error
 
 // leave takes our entries out of the queues. Where that fails, or where a join may
 // yet be carried out, the lease is given up, so that nobody waits behind us for
-// longer than it lasts.
-func (a *attempt) leave(ctx context.Context) {
+// longer than it lasts. It returns why they may stand.
+func (a *attempt) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(a.store.cfg.Timeout, 3*time.Second))
 	defer cancel()
 	resp, err := a.store.read(ctx, opsFor(a.groups, func(g locksmith.Group) clientv3.Op {
@@ -314,4 +325,5 @@ func (a *attempt) leave(ctx context.Context) {
 	} else if a.unsettled {
 		a.store.keep.drop(true) // without it, what comes late is refused
 	}
+	return err
 }

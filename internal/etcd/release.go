@@ -10,34 +10,6 @@ import (
 	"github.com/locksmith-reboot/locksmith"
 )
 
-// Find reads what machine holds at this moment: the groups among those given in
-// which it is a holder (none: no Groups), and its record, with only MachineID
-// where there is none. A record that cannot be read is an *locksmith.UnreadableError.
-func (s *Store) Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
-	v, _, err := viewer{store: s, groups: groups, machine: machine}.read(ctx)
-	if err != nil {
-		return locksmith.Slots{}, s.explain(ctx, err)
-	}
-	slots := locksmith.Slots{Revision: v.revision, Record: locksmith.Holder{MachineID: machine}}
-	for _, g := range v.groups {
-		switch {
-		case g.semErr != nil:
-			return locksmith.Slots{}, g.semErr
-		case !g.holds(machine):
-			continue
-		case g.recordErr != nil:
-			return locksmith.Slots{}, g.recordErr
-		}
-		slots.Groups = append(slots.Groups, g.group)
-		// Groups taken in one transaction have one record. Where they differ,
-		// an administrator holds the machine in one: that is what counts.
-		if g.record != nil && slots.Record.Own() {
-			slots.Record = *g.record
-		}
-	}
-	return slots, nil
-}
-
 // Release gives all slots back in one transaction. A slot that somebody else took
 // away meanwhile, or that was given to the machine anew by somebody else, is left
 // as it is and is no error.

@@ -23,18 +23,30 @@ type Proxy struct {
 // NewProxy forwards to address until the test ends.
 func NewProxy(t testing.TB, address string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := OpenProxy(address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// OpenProxy forwards to address until Close.
+func OpenProxy(address string) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
 	p := &Proxy{Endpoint: "http://" + l.Addr().String(), target: address, listener: l, conns: make(map[net.Conn]bool)}
 	p.wg.Go(p.accept)
-	t.Cleanup(func() {
-		l.Close()
-		p.Cut()
-		p.wg.Wait()
-	})
-	return p
+	return p, nil
+}
+
+// Close takes no more connections, and returns once all are closed.
+func (p *Proxy) Close() {
+	p.listener.Close()
+	p.Cut()
+	p.wg.Wait()
 }
 
 func (p *Proxy) accept() {

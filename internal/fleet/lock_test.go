@@ -99,6 +99,10 @@ func (c *connection) Find(_ context.Context, machine string, _ []locksmith.Group
 	return c.held[machine], nil
 }
 
+func (c *connection) Withdraw(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
+	return c.Find(ctx, machine, groups)
+}
+
 func (c *connection) Acquire(ctx context.Context, req locksmith.Request, _ func(string)) (locksmith.Slots, error) {
 	w := &waiter{req, make(chan struct{})}
 	c.mu.Lock()
@@ -122,7 +126,7 @@ func (c *connection) Advance(_ context.Context, s locksmith.Slots, phase locksmi
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.held[s.Record.MachineID]; !ok {
-		return s, locksmith.ErrSlotLost
+		return locksmith.Slots{Record: s.Record}, locksmith.ErrSlotLost
 	}
 	s.Record.Phase = phase
 	c.held[s.Record.MachineID] = s

@@ -2,6 +2,7 @@ package lockclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -157,7 +158,7 @@ func (a *attempt) ask(ctx context.Context) (took time.Duration, err error) {
 }
 
 // Advance writes a new phase and reason. It fails with locksmith.ErrSlotLost unless the
-// slot is the one that stands in the file, and to locksmith.PhaseRebooting also unless the
+// slot is the one that stands in the file, with no slots, and to locksmith.PhaseRebooting also unless the
 // server says that the machine holds it: with a *locksmith.PausedError where it says that
 // reboots are paused. A server that gives no such answer is any other error.
 func (l *Lock) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
@@ -167,10 +168,13 @@ func (l *Lock) Advance(ctx context.Context, slots locksmith.Slots, phase locksmi
 	defer l.end()
 	r := l.standing()
 	if r == nil || r.State != held || r.Holder.Nonce != slots.Record.Nonce {
-		return slots, locksmith.ErrSlotLost
+		return locksmith.Slots{Record: slots.Record}, locksmith.ErrSlotLost
 	}
 	if phase == locksmith.PhaseRebooting {
-		if err := l.confirm(ctx, *r); err != nil {
+		switch err := l.confirm(ctx, *r); {
+		case errors.Is(err, locksmith.ErrSlotLost):
+			return locksmith.Slots{Record: slots.Record}, err
+		case err != nil:
 			return slots, err
 		}
 	}

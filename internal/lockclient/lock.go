@@ -191,6 +191,12 @@ func (l *Lock) Find(ctx context.Context, machine string, groups []locksmith.Grou
 	return none, nil
 }
 
+// Withdraw is Find, which gives back first what an earlier process may have asked for: a
+// server takes a request out of its queue when whoever sent it goes away.
+func (l *Lock) Withdraw(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
+	return l.Find(ctx, machine, groups)
+}
+
 // Release gives the slot back. A slot that somebody else took away meanwhile counts as
 // given back.
 func (l *Lock) Release(ctx context.Context, _ locksmith.Slots, _ locksmith.Result) error {

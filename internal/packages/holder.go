@@ -135,7 +135,7 @@ func parseStat(data []byte) (state byte, start int64, err error) {
 	// The name, in parentheses, may hold anything, parentheses too.
 	end := bytes.LastIndexByte(data, ')')
 	fields := bytes.Fields(data[end+1:])
-	if end < 0 || len(fields) < 20 || len(fields[0]) != 1 {
+	if end < 0 || len(fields) < 20 || len(fields[0]) != 1 || !isLetter(fields[0][0]) {
 		return 0, 0, errors.New("malformed stat")
 	}
 	start, err = strconv.ParseInt(string(fields[19]), 10, 64)
@@ -144,6 +144,8 @@ func parseStat(data []byte) (state byte, start int64, err error) {
 	}
 	return fields[0][0], start, nil
 }
+
+func isLetter(c byte) bool { return c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' }
 
 // describe names a holder: "apt-get (pid 812)".
 func (c *Check) describe(h holder) string {

@@ -14,6 +14,11 @@ import (
 // goes away, may not look any more, or the server stops.
 func (s *server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	g, err := s.eventGroup(r)
+	if err == nil && r.ContentLength != 0 {
+		// While a body is still to come nobody sees that the client has gone.
+		w.Header().Set("Connection", "close") // or the body would be waited for
+		err = invalid("%s takes no body", r.URL.Path)
+	}
 	if err == nil && r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", eventStream)
 		return

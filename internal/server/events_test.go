@@ -239,6 +239,29 @@ func TestEventsHaveAnEnd(t *testing.T) {
 	}
 }
 
+// A request whose body does not come is refused at once: it would hold a stream for
+// somebody of whom it is not seen that they have gone.
+func TestEventsTakeNoBody(t *testing.T) {
+	st := newSite(t, nil)
+	c, err := net.Dial("tcp", st.http.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET %s?group=%s HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer viewer\r\nContent-Length: 10\r\n\r\n", api.PathEvents, st.group)
+	if err := c.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), "takes no body") {
+		t.Errorf("%s: %s, %v", resp.Status, text, err)
+	}
+}
+
 // open is how many groups are followed.
 func (h *hub) open() int {
 	h.mu.Lock()

@@ -54,6 +54,7 @@ type holding struct {
 	boot     string // in which it was granted
 	served   bool   // over FleetLock, which knows no boots
 	intended bool   // the step to the reboot was written
+	used     bool   // served: CheckHeld found the reboot that it was for
 	ended    *Change
 }
 
@@ -69,15 +70,29 @@ func CheckHeld(lines []Line, holdings []*holding, r Rules) (violations []string)
 		// The history tells of a change after it was made: earlier than up is certain.
 		early := func(h *holding) bool { return h.ended != nil && (up < 0 || h.ended.At < lines[i+up].At) }
 		for _, g := range r.Groups[l.Machine] {
-			at := slices.IndexFunc(holdings, func(h *holding) bool {
-				return h.machine == l.Machine && h.group == g && (h.boot == l.Boot && h.intended || h.served && !early(h))
+			var gone *holding // before the machine was up: of a reboot given up, where there is another
+			covered := slices.ContainsFunc(holdings, func(h *holding) bool {
+				if h.machine != l.Machine || h.group != g || !h.served && (h.boot != l.Boot || !h.intended) {
+					return false
+				}
+				switch {
+				case h.served:
+					if early(h) || h.used {
+						return false
+					}
+					h.used = true // which knows no boots: each slot is for one reboot
+				case early(h):
+					gone = h
+				}
+				return !early(h)
 			})
 			switch {
-			case at < 0:
+			case covered:
+			case gone == nil:
 				violations = append(violations, fmt.Sprintf("%s went down without a slot in %q, or without having written so: %v", l.Machine, g, l))
-			case early(holdings[at]):
+			default:
 				violations = append(violations, fmt.Sprintf("%s was down while its slot in %q was free (revision %d): %v",
-					l.Machine, g, holdings[at].ended.Revision, l))
+					l.Machine, g, gone.ended.Revision, l))
 			}
 		}
 	}

@@ -67,8 +67,11 @@ func changes(documents ...string) []chaos.Change {
 				}
 			case f[1] != "gone":
 				by := "" // an old client's, which has no regard to the queue
-				if len(f) > 3 {
+				switch {
+				case len(f) > 3:
 					by = makers[f[3]]
+				case f[1] == "served": // over FleetLock, which knows no boots
+					by = locksmith.ByFleetLock
 				}
 				c.Value = fmt.Appendf(nil, `{"machineID":%q,"startTime":1,"phaseTime":1000,"bootID":%q,"phase":%q,"by":%q}`, f[0], f[1], f[2], by)
 			}
@@ -205,6 +208,10 @@ func TestCheckHeld(t *testing.T) {
 		{"not written", lines("down b 1", "up b 2"), changes("web/=b web/b:1:acquired"), `without having written so`},
 		{"given back too early", lines("down b 1", "phase b 1", "phase b 1", "up b 2"),
 			changes("web/=b web/b:1:rebooting", "web/= web/b:gone"), `b was down while its slot in "web" was free (revision 2)`},
+		{"given up, and held again", lines("down b 1", "phase b 1", "phase b 1", "phase b 1", "phase b 1", "up b 2", "phase b 2"),
+			changes("web/=b web/b:1:rebooting", "web/= web/b:gone", "web/=b web/b:1:acquired", "web/b:1:rebooting"), ""},
+		{"over FleetLock", lines("down b 1", "up b 2", "phase b 2"), changes("web/=b web/b:served:acquired", "web/b:served:acquired", "web/= web/b:gone"), ""},
+		{"twice on one slot", lines("down b 1", "up b 2", "down b 2", "up b 3"), changes("web/=b web/b:served:acquired"), "b went down without a slot"},
 		{"still down", lines("down b 1"), changes("web/=b web/b:1:rebooting", "web/= web/b:gone"), `while its slot`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,15 +3,16 @@ package hostile
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 )
@@ -19,29 +20,42 @@ import (
 // peak is what the server may need at most while it is attacked, in KiB.
 const peak = 600 << 10
 
-// answered reads an answer and wants one of these statuses, or that the server hung up.
-func answered(c *net.TCPConn, statuses ...int) error {
-	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+// answered reads an answer up to its headers, and wants one of these statuses, or that
+// the server hung up.
+func answered(c stream, statuses ...int) error {
+	if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return err
 	}
-	resp.Body.Close()
-	for _, status := range statuses {
-		if resp.StatusCode == status {
-			return nil
-		}
+	if resp.StatusCode >= http.StatusMultipleChoices { // it has an end, after which another one may come
+		defer func() { _, _ = io.Copy(io.Discard, resp.Body) }()
 	}
-	return fmt.Errorf("answered with %s", resp.Status)
+	if !slices.Contains(statuses, resp.StatusCode) {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		return fmt.Errorf("answered with %s: %s", resp.Status, bytes.TrimSpace(text))
+	}
+	return nil
+}
+
+// served reads an answer and wants that the request was served, or there were too many.
+func served(c stream) error {
+	return answered(c, http.StatusOK, http.StatusSeeOther, http.StatusServiceUnavailable)
+}
+
+// refused reads an answer and wants that whoever asked may not. Who asks for a page is
+// sent to where they can sign in.
+func refused(c stream) error {
+	return answered(c, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusSeeOther)
 }
 
 // hugeHeaders send 4 MiB of header each: one line, or thousands of them.
 func hugeHeaders(t *testing.T, s *server) {
 	lines := [][]byte{[]byte("X-" + strings.Repeat("x", 64<<10)), []byte(strings.Repeat("X: y\r\n", 10<<10))}
-	crowd(t, s, size(60, 600), func(i int, c *net.TCPConn) error {
-		if _, err := c.Write([]byte("GET /healthz HTTP/1.1\r\nHost: h\r\n")); err != nil {
+	crowd(t, s, size(180, 900), func(i int, c stream) error {
+		if _, err := c.Write([]byte(endpoints[i%len(endpoints)].begin())); err != nil {
 			return err
 		}
 		for range 64 {
@@ -54,17 +68,15 @@ func hugeHeaders(t *testing.T, s *server) {
 	s.peaked(t)
 }
 
-// hugeBodies send 16 MiB each, said beforehand or in chunks, to all that takes a body.
+// hugeBodies send 16 MiB each, said beforehand or in chunks. Who reads a body refuses it,
+// and so do streams; others answer without it.
 func hugeBodies(t *testing.T, s *server) {
-	paths := []string{"/v1/pre-reboot", "/v1/steady-state", "/api/v1/unlock", "/api/v1/pause", "/healthz", "/sign-in"}
 	chunk := append([]byte("10000\r\n"), append(bytes.Repeat([]byte(" "), 64<<10), "\r\n"...)...)
-	crowd(t, s, size(60, 600), func(i int, c *net.TCPConn) error {
-		head := "POST " + paths[i%len(paths)] + " HTTP/1.1\r\nHost: h\r\nfleet-lock-protocol: true\r\nContent-Type: application/json\r\n" +
-			"Authorization: Bearer " + adminToken + "\r\n"
-		if chunked := i/len(paths)%2 == 0; chunked {
-			head += "Transfer-Encoding: chunked\r\n\r\n"
-		} else {
-			head += "Content-Length: 16777216\r\n\r\n"
+	crowd(t, s, size(180, 900), func(i int, c stream) error {
+		e := endpoints[i%len(endpoints)]
+		head := e.begin() + "Content-Length: 16777216\r\n\r\n"
+		if chunked := i/len(endpoints)%2 == 0; chunked {
+			head = e.begin() + "Transfer-Encoding: chunked\r\n\r\n"
 		}
 		if _, err := c.Write([]byte(head)); err != nil {
 			return err
@@ -74,7 +86,11 @@ func hugeBodies(t *testing.T, s *server) {
 				return err
 			}
 		}
-		return answered(c, 400, 403, 404, 405, 413)
+		statuses := []int{400, 413}
+		if e.body == "" && !e.endless {
+			statuses = append(statuses, http.StatusOK, http.StatusServiceUnavailable)
+		}
+		return answered(c, statuses...)
 	})
 	s.peaked(t)
 }
@@ -90,43 +106,62 @@ func (s *server) peaked(t *testing.T) {
 // idle opens thousands of connections that say nothing, and holds all of them.
 func idle(t *testing.T, s *server) {
 	n := size(3000, 12_000)
-	var open atomic.Int64
-	all := make(chan struct{})
-	crowd(t, s, n, func(i int, c *net.TCPConn) error {
-		if open.Add(1) == int64(n) {
-			close(all)
+	all := gather(n)
+	began := time.Now()
+	crowd(t, s.plainly(), n, func(i int, c stream) error {
+		all.arrive()
+		// Until all are open the server hangs up on nobody before the time that it
+		// gives them, which begins when it sees them.
+		defer context.AfterFunc(all.here, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })()
+		err := hangup(c)
+		if took := time.Since(began); err == nil && took < headerLimit-time.Second {
+			err = fmt.Errorf("a connection that says nothing ended after %v", took)
+		} else if all.here.Err() != nil {
+			err = nil
 		}
-		select {
-		case <-all:
-		case <-time.After(20 * time.Second):
-			return fmt.Errorf("only %d of %d connections could be opened", open.Load(), n)
-		}
-		// All are open at this moment: the server holds them, and does not hang up on them.
-		if err := c.SetReadDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+		return err
+	})
+}
+
+// thousands make a request each, at the same time, and stay until all have been answered.
+func thousands(t *testing.T, s *server) {
+	n := size(900, 9000)
+	open, all := gather(n), gather(n)
+	crowd(t, s, n, func(i int, c stream) error {
+		arrive := sync.OnceFunc(all.arrive)
+		defer arrive()
+		open.arrive()
+		if err := open.await(); err != nil {
 			return err
 		}
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			return fmt.Errorf("a connection that says nothing ended at once: %v", err)
+		if _, err := io.WriteString(c, endpoints[i%len(endpoints)].request("")); err != nil {
+			return err
 		}
-		return nil
-	})
+		if err := served(c); err != nil {
+			return err
+		}
+		arrive()
+		return all.await()
+	}, open, all)
 }
 
 // garbage sends what is no request: random bytes, TLS to the plain port, HTTP to the one
 // with TLS, and what is nearly right.
-func garbage(t *testing.T, s *server) {
-	seed := uint64(time.Now().UnixNano())
-	defer func() {
-		if t.Failed() {
-			t.Logf("the garbage's seed is %d", seed)
-		}
-	}()
+func garbage(t *testing.T, s *server) { rubbish(t, s.plainly()) }
+
+// garbageInside is the same after a handshake.
+func garbageInside(t *testing.T, s *server) { rubbish(t, s) }
+
+// nearly are requests that are not quite right.
+var nearly = []string{"GET / HTTP/1.1\r\n\r\n", "GET  / HTTP/9.9\r\n\r\n", "\r\n\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00",
+	"POST /v1/pre-reboot HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+	"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "GET /\x00 HTTP/1.1\r\nHost: h\r\n\r\n"}
+
+func rubbish(t *testing.T, s *server) {
 	hello := clientHello(t)
-	nearly := []string{"GET / HTTP/1.1\r\n\r\n", "GET  / HTTP/9.9\r\n\r\n", "\r\n\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00",
-		"POST /v1/pre-reboot HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
-		"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "GET /\x00 HTTP/1.1\r\nHost: h\r\n\r\n"}
-	crowd(t, s, size(400, 4000), func(i int, c *net.TCPConn) error {
-		random := rand.New(rand.NewPCG(seed, uint64(i)))
+	random := seeded(t)
+	crowd(t, s, size(400, 4000), func(i int, c stream) error {
+		random := random(i)
 		var text []byte
 		switch i % 4 {
 		case 0:
@@ -137,29 +172,67 @@ func garbage(t *testing.T, s *server) {
 				text[random.IntN(len(text))] = byte(random.Uint32())
 			}
 		default:
-			text = make([]byte, 1+random.IntN(8<<10))
-			for j := range text {
-				text[j] = byte(random.Uint32())
-			}
+			text = noise(random, 1+random.IntN(8<<10))
 		}
-		if _, err := c.Write(text); err != nil {
-			return err
-		}
-		if err := c.CloseWrite(); err != nil {
-			return err
-		}
-		return awaitHangup(c, headerLimit+slack)
+		return sent(c, text)
 	})
+}
+
+// garbageBodies are requests whose bodies are not what their headers say.
+func garbageBodies(t *testing.T, s *server) {
+	random := seeded(t)
+	crowd(t, s, size(270, 2700), func(i int, c stream) error {
+		e, random := endpoints[i%len(endpoints)], random(i)
+		body := noise(random, 1+random.IntN(2<<10))
+		if i/len(endpoints)%2 == 0 { // its own with a byte changed
+			body = append([]byte(e.body), 'x')
+			body[random.IntN(len(body))] ^= 0x80
+		}
+		return sent(c, []byte(e.request("", string(body))))
+	})
+}
+
+// sent sends a text and the end of what there is to send, and waits until the server
+// hangs up, too.
+func sent(c stream, text []byte) error {
+	if _, err := c.Write(text); err != nil {
+		return err
+	}
+	if err := c.CloseWrite(); err != nil {
+		return err
+	}
+	return hangup(c)
+}
+
+// seeded makes a source for each client of an attack, and tells the seed if it fails.
+func seeded(t *testing.T) func(i int) *rand.Rand {
+	seed := uint64(time.Now().UnixNano())
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the garbage's seed is %d", seed)
+		}
+	})
+	return func(i int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(i))) }
+}
+
+// noise is n random bytes.
+func noise(random *rand.Rand, n int) []byte {
+	text := make([]byte, n)
+	for i := range text {
+		text[i] = byte(random.Uint32())
+	}
+	return text
 }
 
 // pipelined sends hundreds of requests at once on each connection, and reads the answers
 // on every other one only.
 func pipelined(t *testing.T, s *server) {
-	const each = 300
-	request := "GET /api/v1/status?group=good HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + adminToken + "\r\n\r\n"
-	flood := []byte(strings.Repeat(request, each-1) + strings.Replace(request, "Host: h", "Host: h\r\nConnection: close", 1))
-	crowd(t, s, size(20, 100), func(i int, c *net.TCPConn) error {
-		go func() { _, _ = c.Write(flood) }() // ends with the connection
+	const each = 100
+	kinds := those(ending)
+	crowd(t, s, size(32, 160), func(i int, c stream) error {
+		e := kinds[i/2%len(kinds)]
+		flood := strings.Repeat(e.request(""), each-1) + e.request("Connection: close\r\n")
+		go func() { _, _ = io.WriteString(c, flood) }() // ends with the connection
 		if i%2 == 0 {
 			if err := c.SetReadDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
 				return err
@@ -167,12 +240,17 @@ func pipelined(t *testing.T, s *server) {
 			_, _ = c.Read(make([]byte, 1))
 			return nil
 		}
-		if err := c.SetReadDeadline(time.Now().Add(60 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
 			return err
 		}
 		text, err := io.ReadAll(c)
-		if got := bytes.Count(text, []byte("HTTP/1.1 200 OK")); err == nil && got != each {
-			return fmt.Errorf("%d of %d requests were answered", got, each)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("%s: no end of the answers after %v", e.name, limit)
+		}
+		got := bytes.Count(text, []byte("HTTP/1.1 "))
+		// A FleetLock request that takes a moment is the last of its connection.
+		if all := got == each || got > 0 && e.name == "FleetLock"; err == nil && !all {
+			return fmt.Errorf("%s: %d of %d requests were answered", e.name, got, each)
 		}
 		return err
 	})

@@ -1,12 +1,14 @@
 package hostile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"maps"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -17,37 +19,48 @@ import (
 // attack is one kind of hostile client. It returns once it is over: all its connections
 // are closed by then.
 type attack struct {
-	name   string
-	secure bool // against the port with TLS
-	run    func(t *testing.T, s *server)
+	name string
+	run  func(t *testing.T, s *server)
 }
 
-// One after the other, on the same two servers: what one leaves behind would add up.
+// One after the other, on the same server: what one leaves behind would add up.
 var attacks = []attack{
-	{"huge headers", false, hugeHeaders},
-	{"huge bodies", false, hugeBodies},
-	{"idle connections", false, idle},
-	{"idle connections, TLS", true, idle},
-	{"half-closed connections", false, halfClosed},
-	{"garbage", false, garbage},
-	{"garbage, TLS", true, garbage},
-	{"pipelined floods", false, pipelined},
-	{"events that nobody reads", false, unreadEvents},
-	{"disconnects at every point", false, disconnects},
-	{"disconnects while waiting", false, leavesQueue},
-	{"wrong tokens", false, wrongTokens},
+	{"huge headers", hugeHeaders},
+	{"huge bodies", hugeBodies},
+	{"idle connections", idle},
+	{"thousands at once", thousands},
+	{"half-closed connections", halfClosed},
+	{"garbage", garbage},
+	{"garbage inside", garbageInside},
+	{"garbage in bodies", garbageBodies},
+	{"pipelined floods", pipelined},
+	{"streams that nobody reads", unread},
+	{"disconnects at every point", disconnects},
+	{"disconnects while waiting", leavesQueue},
+	{"wrong tokens", wrongTokens},
 }
 
 // These wait for the server's own limits of time, so they come all at once.
-var patient = []attack{
-	{"slow headers", false, slowHeaders},
-	{"slow bodies", false, slowBodies},
-	{"half of a TLS handshake", true, halfHandshakes},
-}
+var (
+	patient       = []attack{{"slow headers", slowHeaders}, {"slow bodies", slowBodies}}
+	patientSecure = append(patient[:2:2], attack{"half of a TLS handshake", halfHandshakes})
+)
+
+// ports are the two ways to reach a server.
+var ports = []struct {
+	name   string
+	secure bool
+	slow   []attack
+}{{"plain", false, patient}, {"TLS", true, patientSecure}}
 
 func TestHostile(t *testing.T) {
 	t.Parallel() // with those who are patient
-	hostile(t)
+	for _, port := range ports {
+		t.Run(port.name, func(t *testing.T) {
+			t.Parallel()
+			hostile(t, port.secure)
+		})
+	}
 }
 
 // longForm is set in the environment where there is time for the long form.
@@ -56,14 +69,22 @@ const longForm = "LOCKSMITH_HOSTILE_LONG"
 // inNumbers is set while the long form runs: nothing else runs beside it.
 var inNumbers bool
 
-// TestHostileInNumbers is TestHostile with ten times as many clients, five times over.
+// TestHostileInNumbers is TestHostile with some ten times as many clients, five times
+// over, one port after the other, until even what lingers has gone.
 func TestHostileInNumbers(t *testing.T) {
+	inTheLongForm(t)
+	for _, port := range ports {
+		t.Run(port.name, func(t *testing.T) { hostile(t, port.secure) })
+	}
+}
+
+func inTheLongForm(t *testing.T) {
+	t.Helper()
 	if os.Getenv(longForm) == "" {
 		skip.LongForm(t, "make hostile")
 	}
 	inNumbers = true
-	defer func() { inNumbers = false }()
-	hostile(t)
+	t.Cleanup(func() { inNumbers = false })
 }
 
 // size is how many clients an attack has: few in the short form, many in the long one.
@@ -74,86 +95,133 @@ func size(short, long int) int {
 	return short
 }
 
-func hostile(t *testing.T) {
-	rounds := size(1, 5)
-	servers := map[bool]*server{}
-	before := map[bool]figures{}
-	for _, secure := range []bool{false, true} {
-		servers[secure] = start(t, secure)
-		before[secure] = servers[secure].warm(t)
+func hostile(t *testing.T, secure bool) {
+	s := start(t, secure)
+	before := s.warm(t)
+	s.round(t, before)
+	first, err := s.heap()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for range rounds {
-		for _, a := range attacks {
-			t.Run(a.name, func(t *testing.T) { servers[a.secure].under(t, a, before[a.secure]) })
-		}
+	for range size(1, 4) {
+		s.round(t, before)
 	}
-	for secure, s := range servers {
-		s.settled(before[secure], atRest, 40*time.Second)
+	eventually(t, func() error { return s.grownSince(first) })
+	s.settled(t, before, lingering)
+	if inNumbers {
+		s.settled(t, before, staying)
+	}
+	s.peaked(t)
+}
+
+// round makes all attacks.
+func (s *server) round(t *testing.T, before figures) {
+	t.Helper()
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) { s.under(t, before, a) })
 	}
 }
 
 func TestPatient(t *testing.T) {
 	t.Parallel()
-	var all sync.WaitGroup
-	for _, secure := range []bool{false, true} {
-		s := start(t, secure)
-		before := s.warm(t)
-		all.Go(func() {
-			s.under(t, attack{"patient", secure, func(t *testing.T, s *server) {
-				var same sync.WaitGroup
-				for _, a := range patient {
-					if a.secure == secure {
-						same.Go(func() { a.run(t, s) })
-					}
-				}
-				same.Wait()
-			}}, before)
+	for _, port := range ports {
+		t.Run(port.name, func(t *testing.T) {
+			t.Parallel()
+			slow(t, port.secure, port.slow)
 		})
 	}
-	all.Wait()
 }
 
-// warm has the server do each thing once, and returns what it has then.
+// TestPatientInNumbers is TestPatient with ten times as many clients, who stay until the
+// server hangs up on the last of them.
+func TestPatientInNumbers(t *testing.T) {
+	inTheLongForm(t)
+	for _, port := range ports {
+		t.Run(port.name, func(t *testing.T) { slow(t, port.secure, port.slow) })
+	}
+}
+
+func slow(t *testing.T, secure bool, attacks []attack) {
+	s := start(t, secure)
+	s.under(t, s.warm(t), attacks...)
+}
+
+// warm has the server do each thing once, and returns what it has then. Somebody has
+// waited, so that it has its lease for those who wait, which it keeps.
 func (s *server) warm(t testing.TB) figures {
 	t.Helper()
-	b := &behaved{url: s.url, client: newClient(s.tls)}
-	for range 20 {
+	b := s.behaved()
+	for range 5 {
 		b.round()
 	}
-	if len(b.wrong) > 0 {
-		t.Fatal(b.wrong[0])
-	}
-	f, err := s.figures()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
+	b.none(t)
+	free := s.taken(t, "good")
+	crowd(t, s, 1, func(_ int, c stream) error {
+		if _, err := c.Write(fleetLock("/v1/pre-reboot", "warm", "good")); err != nil {
+			return err
+		}
+		eventually(t, func() error { return s.wait("good", 1) })
+		return nil
+	})
+	eventually(t, func() error { return s.wait("good", 0) })
+	free()
+	return s.atRest(t)
 }
 
-// under runs an attack and looks what is left of it.
-func (s *server) under(t *testing.T, a attack, before figures) {
+// atRest is what the server has once it is the same at two looks in a row, without a
+// connection.
+func (s *server) atRest(t testing.TB) figures {
+	t.Helper()
+	const connection = "net/http.(*conn).serve"
+	var last figures
+	eventually(t, func() error {
+		now, err := s.figures()
+		if err != nil {
+			return err
+		}
+		same := maps.Equal(now.goroutines.count, last.goroutines.count) && now.sockets == last.sockets
+		last = now
+		if n := now.goroutines.count[connection]; n > 0 || !same {
+			return fmt.Errorf("%d connections are served, and the figures are the same: %v", n, same)
+		}
+		return nil
+	})
+	return last
+}
+
+// under makes attacks, all at once, and looks what is left of them.
+func (s *server) under(t *testing.T, before figures, attacks ...attack) {
 	began := time.Now()
-	of := *s
-	of.t = t
-	s.during(t, func() { a.run(t, s) })
+	b := s.during(t, func() {
+		var all sync.WaitGroup
+		for _, a := range attacks {
+			all.Go(func() { a.run(t, s) })
+		}
+		all.Wait()
+	})
 	took := time.Since(began)
-	of.settled(before, rightAfter, 30*time.Second)
-	t.Logf("%v, and %v until it was over", took.Round(time.Millisecond), (time.Since(began) - took).Round(time.Millisecond))
+	s.settled(t, before, rightAfter)
+	t.Logf("%s: %v, and %v until it was over; a client that behaves: %v", attacks[0].name, took.Round(time.Millisecond), (time.Since(began) - took).Round(time.Millisecond), b)
 }
 
 // crowd runs n clients at a time on a connection each, which is closed when they are
-// done. A client's error fails the test; that the server hangs up on it is none.
-func crowd(t testing.TB, s *server, n int, client func(i int, c *net.TCPConn) error) {
+// done. A client's error fails the test; that the server hangs up on it is none. Who
+// cannot come counts as arrived where others wait for them.
+func crowd(t testing.TB, s *server, n int, client func(i int, c stream) error, waits ...*gathering) {
 	t.Helper()
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	var wrong []error
 	for i := range n {
 		all.Go(func() {
-			c, err := s.dial()
+			c, err := s.open()
 			if err == nil {
 				err = client(i, c)
-				c.Close()
+				tcp(c).Close() // with TLS Close would wait for those who do not read
+			} else {
+				for _, w := range waits {
+					w.arrive()
+				}
 			}
 			if err != nil && !hungUp(err) {
 				mu.Lock()
@@ -165,6 +233,37 @@ func crowd(t testing.TB, s *server, n int, client func(i int, c *net.TCPConn) er
 	all.Wait()
 	for _, err := range wrong[:min(len(wrong), 5)] {
 		t.Error(err)
+	}
+}
+
+// gathering is where so many wait for each other.
+type gathering struct {
+	missing atomic.Int64
+	here    context.Context // ends when all have come
+	begin   context.CancelFunc
+}
+
+func gather(n int) *gathering {
+	g := &gathering{}
+	g.here, g.begin = context.WithCancel(context.Background())
+	g.missing.Store(int64(n))
+	return g
+}
+
+// arrive says that one more has come.
+func (g *gathering) arrive() {
+	if g.missing.Add(-1) == 0 {
+		g.begin()
+	}
+}
+
+// await waits for all.
+func (g *gathering) await() error {
+	select {
+	case <-g.here.Done():
+		return nil
+	case <-time.After(limit):
+		return fmt.Errorf("%d have not come within %v", g.missing.Load(), limit)
 	}
 }
 

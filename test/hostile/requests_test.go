@@ -3,79 +3,85 @@ package hostile
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
 
 // fleetLock is a FleetLock request as it goes over the wire.
 func fleetLock(path, id, group string) []byte {
-	body := fmt.Sprintf(`{"client_params":{"id":%q,"group":%q}}`, id, group)
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: h\r\nfleet-lock-protocol: true\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
-		path, machineToken, len(body), body)
+	e := endpoint{method: "POST", path: path, token: machineToken, headers: lockHeader, body: slotBody(id, group)}
+	return []byte(e.request(""))
 }
 
 // taken has a machine hold the one slot of a group until the function returned is called.
-func (s *server) taken(t *testing.T, group string) (free func()) {
+func (s *server) taken(t testing.TB, group string) (free func()) {
 	t.Helper()
-	b := &behaved{url: s.url, client: newClient(s.tls)}
-	body := fmt.Sprintf(`{"client_params":{"id":"holder","group":%q}}`, group)
-	if err := b.request(http.MethodPost, "/v1/pre-reboot", machineToken, body); err != nil {
-		t.Fatal(err)
-	}
+	b, body := s.behaved(), slotBody("holder", group)
+	b.ask(http.MethodPost, "/v1/pre-reboot", machineToken, body)
+	b.none(t)
 	return func() {
 		t.Helper()
-		if err := b.request(http.MethodPost, "/v1/steady-state", machineToken, body); err != nil {
-			t.Fatal(err)
-		}
+		b.ask(http.MethodPost, "/v1/steady-state", machineToken, body)
+		b.none(t)
 	}
 }
 
-// waiting is how many wait in a group.
-func (s *server) waiting(group string) (int, error) {
-	text, err := s.get("/api/v1/queue?group="+group, adminToken)
-	return strings.Count(string(text), `"machineID"`), err
+// wait is an error unless so many wait in a group.
+func (s *server) wait(group string, n int) error {
+	text, err := s.get("/api/v1/queue?group=" + group)
+	if in := strings.Count(string(text), `"machineID"`); err == nil && in != n {
+		err = fmt.Errorf("%d wait in %s, and not %d", in, group, n)
+	}
+	return err
 }
 
 // halfClosed send a request, then close their half of the connection. What can be
-// answered at once is; who would have to wait for a slot is taken for gone.
+// answered at once is; who would have to wait, for a slot or for what changes, is taken
+// for gone.
 func halfClosed(t *testing.T, s *server) {
 	free := s.taken(t, "half")
-	crowd(t, s, size(200, 1000), func(i int, c *net.TCPConn) error {
-		request := []byte("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
-		if i%2 == 0 {
-			request = fleetLock("/v1/pre-reboot", fmt.Sprint("half-", i), "half")
+	crowd(t, s, size(200, 1000), func(i int, c stream) error {
+		e := endpoints[i%len(endpoints)]
+		request := e.request("")
+		slot := i%len(endpoints) == 0 && i%2 == 0
+		if slot {
+			request = string(fleetLock("/v1/pre-reboot", fmt.Sprint("half-", i), "half"))
 		}
-		if _, err := c.Write(request); err != nil {
+		if _, err := io.WriteString(c, request); err != nil {
 			return err
 		}
 		if err := c.CloseWrite(); err != nil {
 			return err
 		}
-		if i%2 == 1 {
-			return answered(c, http.StatusOK)
+		if slot || e.endless {
+			return hangup(c)
 		}
-		return awaitHangup(c, 5*time.Second)
+		return served(c)
 	})
 	free()
 	s.neverGranted(t, "half", "half-")
 }
 
-// disconnects cut a request for a slot off after each of its bytes but the last: nobody
-// asked, so nobody gets one.
+// disconnects cut a request off after each of its bytes but the last, one for a slot and
+// one to each endpoint: nobody asked, so nobody gets one.
 func disconnects(t *testing.T, s *server) {
-	request := fleetLock("/v1/pre-reboot", "cut-off", "cut")
-	n := size(300, 3000)
-	crowd(t, s, n, func(i int, c *net.TCPConn) error {
+	requests := [][]byte{fleetLock("/v1/pre-reboot", "cut-off", "cut")}
+	for _, e := range endpoints {
+		requests = append(requests, []byte(e.request("")))
+	}
+	crowd(t, s, size(500, 4000), func(i int, c stream) error {
 		if i%2 == 0 { // with a reset instead of an end
-			if err := c.SetLinger(0); err != nil {
+			if err := tcp(c).SetLinger(0); err != nil {
 				return err
 			}
 		}
-		_, err := c.Write(request[:i%len(request)])
+		request := requests[0]
+		if i%4 > 1 {
+			request = requests[i/4%len(requests)]
+		}
+		_, err := c.Write(request[:i/2%len(request)])
 		return err
 	})
 	s.taken(t, "cut")() // the slot is free, and nobody waits
@@ -86,10 +92,11 @@ func disconnects(t *testing.T, s *server) {
 // the machine "holder" it has to be there: it was given the slot.
 func (s *server) neverGranted(t *testing.T, group, machine string) {
 	t.Helper()
-	text, err := s.get("/api/v1/history?limit=1000&group="+group, adminToken)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var text []byte
+	eventually(t, func() (err error) {
+		text, err = s.get("/api/v1/history?limit=1000&group=" + group)
+		return err
+	})
 	if !strings.Contains(string(text), `"machineID":"holder"`) {
 		t.Errorf("the history of %s lacks who was given its slot: %.1000s", group, text)
 	}
@@ -107,98 +114,112 @@ const leaving = 600 * time.Millisecond
 func leavesQueue(t *testing.T, s *server) {
 	free := s.taken(t, "left")
 	n := size(300, 3000)
-	var queued sync.WaitGroup
-	queued.Add(n)
 	gone := make(chan struct{})
 	go func() {
-		queued.Wait()
 		defer close(gone)
-		eventually(t, 20*time.Second, func() error {
-			if in, err := s.waiting("left"); err != nil || in < n {
-				return fmt.Errorf("%d of %d wait (%v)", in, n, err)
-			}
-			return nil
-		})
+		eventually(t, func() error { return s.wait("left", n) })
 	}()
-	crowd(t, s, n, func(i int, c *net.TCPConn) error {
+	crowd(t, s, n, func(i int, c stream) error {
 		if i%2 == 0 {
-			if err := c.SetLinger(0); err != nil {
+			if err := tcp(c).SetLinger(0); err != nil {
 				return err
 			}
 		}
-		_, err := c.Write(fleetLock("/v1/pre-reboot", fmt.Sprint("left-", i), "left"))
-		queued.Done()
+		if _, err := c.Write(fleetLock("/v1/pre-reboot", fmt.Sprint("left-", i), "left")); err != nil {
+			return err
+		}
 		<-gone
 		<-time.After(time.Duration(i) * leaving / time.Duration(n)) // at every point of the wait
-		return err
-	})
-	eventually(t, 10*time.Second, func() error {
-		if in, err := s.waiting("left"); err != nil || in > 0 {
-			return fmt.Errorf("%d still wait (%v)", in, err)
-		}
 		return nil
 	})
+	eventually(t, func() error { return s.wait("left", 0) })
 	free()
 	s.neverGranted(t, "left", "left-")
 }
 
-// unreadEvents follow a group, and read nothing of what they are told but that they are
-// let in. Somebody changes it all the while. They come in four waves, together more than
-// the server lets in at a time: who has left must not count.
-func unreadEvents(t *testing.T, s *server) {
-	n := size(300, 900)
-	for range 4 {
-		var open sync.WaitGroup
-		open.Add(n)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			open.Wait()
-			s.turnOver(t, "events", 20)
-		}()
-		crowd(t, s, n, func(i int, c *net.TCPConn) error {
-			err := c.SetReadBuffer(1 << 10)
-			if err == nil {
-				_, err = c.Write([]byte("GET /api/v1/events?group=events HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer " + adminToken + "\r\n\r\n"))
+// unread are streams of which nothing is read but that one was let in. Somebody changes
+// all the while what they tell of. They come in four waves of each, together more than the
+// server lets in at a time: who has left must not count. In the short form the pages'
+// streams come in one wave only.
+func unread(t *testing.T, s *server) {
+	quiet := s.atRestSockets(t)
+	streams := those(func(e endpoint) bool { return e.endless })
+	for wave := range size(5, 8) {
+		s.unreadWave(t, streams[wave/4])
+		eventually(t, func() error {
+			if n, err := s.sockets(); err != nil || n > quiet {
+				return fmt.Errorf("%d sockets are open after a wave of streams (%v)", n, err)
 			}
-			status := make([]byte, len("HTTP/1.1 200"))
-			if err == nil {
-				_, err = io.ReadFull(c, status)
-			}
-			if err == nil && string(status) != "HTTP/1.1 200" {
-				err = fmt.Errorf("who follows events is answered with %q", status)
-			}
-			open.Done()
-			<-done
-			return err
+			return nil
 		})
 	}
 }
 
+// atRestSockets is how many sockets the server has, with some for the client that behaves.
+func (s *server) atRestSockets(t *testing.T) int {
+	n, err := s.sockets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n + 20
+}
+
+func (s *server) unreadWave(t *testing.T, e endpoint) {
+	n := size(260, 900)
+	open := gather(n)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := open.await(); err != nil {
+			t.Error(err)
+		}
+		s.turnOver(t, "good", 5)
+	}()
+	crowd(t, s, n, func(i int, c stream) error {
+		defer func() { <-done }()
+		defer open.arrive()
+		if err := tcp(c).SetReadBuffer(1 << 10); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(c, e.request("")); err != nil {
+			return err
+		}
+		status := make([]byte, len("HTTP/1.1 200"))
+		if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, status)
+		if err == nil && string(status) != "HTTP/1.1 200" {
+			err = fmt.Errorf("who follows %s is answered with %q", e.path, status)
+		}
+		return err
+	}, open)
+}
+
 // turnOver has machine after machine take the slot of a group and give it back.
 func (s *server) turnOver(t *testing.T, group string, times int) {
-	b := &behaved{url: s.url, client: newClient(s.tls)}
+	b := s.behaved()
 	for i := range times {
-		body := fmt.Sprintf(`{"client_params":{"id":"turn-%d","group":%q}}`, i, group)
-		for _, path := range []string{"/v1/pre-reboot", "/v1/steady-state"} {
-			if err := b.request(http.MethodPost, path, machineToken, body); err != nil {
-				t.Errorf("%s: %v", path, err)
-			}
-		}
+		body := slotBody(fmt.Sprint("turn-", i), group)
+		b.ask(http.MethodPost, "/v1/pre-reboot", machineToken, body)
+		b.ask(http.MethodPost, "/v1/steady-state", machineToken, body)
 	}
+	b.none(t)
 }
 
 // wrongTokens guess, by the thousand, from the address of the client that behaves.
 func wrongTokens(t *testing.T, s *server) {
 	const each = 50
-	crowd(t, s, size(60, 400), func(i int, c *net.TCPConn) error {
+	guarded := those(func(e endpoint) bool { return e.token != "" })
+	crowd(t, s, size(60, 400), func(i int, c stream) error {
 		for j := range each {
-			request := fmt.Sprintf("GET /api/v1/groups HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer guess-%d-%d-0123456789-abcdefghijkl\r\n\r\n", i, j)
-			if _, err := c.Write([]byte(request)); err != nil {
+			e := guarded[(i+j)%len(guarded)]
+			e.token = fmt.Sprintf("guess-%d-%d-0123456789-abcdefghijkl", i, j)
+			if _, err := io.WriteString(c, e.request("")); err != nil {
 				return err
 			}
-			if err := answered(c, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests); err != nil {
-				return err
+			if err := refused(c); err != nil {
+				return fmt.Errorf("%s: %w", e.name, err)
 			}
 		}
 		return nil

@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,22 +15,29 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/locksmith-reboot/locksmith/internal/etcdtest"
+	"github.com/locksmith-reboot/locksmith/test/hostile/inspect"
 )
 
-// program is the server, built once.
+// program is the server, built once, with one file more that has it show its inside.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "locksmith-hostile-")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "locksmith-server")
-	cmd := exec.Command("go", "build", "-o", path, "../../cmd/locksmith-server")
+	overlay, err := withInspection(dir)
+	if err != nil {
+		return path, err
+	}
+	cmd := exec.Command("go", "build", "-overlay", overlay, "-o", path, "../../cmd/locksmith-server")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return path, fmt.Errorf("building the server: %w\n%s", err, out)
@@ -36,7 +45,21 @@ var program = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// withInspection writes, for go build, what has the server link the inspection.
+func withInspection(dir string) (overlay string, err error) {
+	added, err := filepath.Abs("../../cmd/locksmith-server/zz_inspect.go")
+	if err != nil {
+		return "", err
+	}
+	source := filepath.Join(dir, "inspect.go")
+	text, err := json.Marshal(map[string]any{"Replace": map[string]string{added: source}})
+	overlay = filepath.Join(dir, "overlay.json")
+	return overlay, errors.Join(err, os.WriteFile(overlay, text, 0o600),
+		os.WriteFile(source, []byte("package main\n\nimport _ \"github.com/locksmith-reboot/locksmith/test/hostile/inspect\"\n"), 0o600))
+}
+
 func TestMain(m *testing.M) {
+	sweep()
 	code := m.Run()
 	if path, _ := program(); path != "" {
 		os.RemoveAll(filepath.Dir(path))
@@ -57,13 +80,16 @@ const accessFile = `{"principals": [
 
 // server is a locksmith-server process with an etcd of its own, and an access file.
 type server struct {
-	t       testing.TB
 	pid     int
+	bare    bool        // clients speak no TLS, whatever the server does
 	address string      // HOST:PORT
 	url     string      // without a slash at its end
 	tls     *tls.Config // that clients need; nil: plain text
 	client  *http.Client
+	inside  string // the socket of its inspection
 }
+
+var servers atomic.Int64 // that were started
 
 // start runs a server until the test ends. One with TLS has a certificate of its own.
 func start(t testing.TB, secure bool) *server {
@@ -79,16 +105,15 @@ func start(t testing.TB, secure bool) *server {
 	}
 	args := []string{"-listen", "127.0.0.1:0", "-etcd-listen", "off", "-data-dir", dataDir(t), "-access-file", access,
 		"-create-groups", "-log-format", "text"}
-	s := &server{t: t}
+	s := &server{inside: fmt.Sprintf("@locksmith-hostile-%d-%d", os.Getpid(), servers.Add(1))}
 	if secure {
 		ca := etcdtest.NewCA(t)
 		cert, key := ca.Issue(t, "127.0.0.1", time.Now().Add(time.Hour))
 		args = append(args, "-tls-cert", cert, "-tls-key", key)
-		s.tls = &tls.Config{RootCAs: ca.Pool}
+		s.tls = &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1"}
 	}
-	// One connection that stays, so that what it costs is in every figure alike.
-	s.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: s.tls, MaxConnsPerHost: 1}}
-	s.url = s.run(path, args)
+	s.client = newClient(s.tls)
+	s.url = s.run(t, path, args)
 	u, err := url.Parse(s.url)
 	if err != nil {
 		t.Fatal(err)
@@ -97,11 +122,14 @@ func start(t testing.TB, secure bool) *server {
 	return s
 }
 
-// dataDir is a directory in memory where there is one: how long a busy disk takes to
-// write is not what is measured.
+// inMemory is where a server's data is, on machines that have it: how long a busy disk
+// takes to write is not what is measured.
+const inMemory = "/dev/shm"
+
+// dataDir is a directory in memory where there is one, whose name says who made it.
 func dataDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "locksmith-hostile-")
+	dir, err := os.MkdirTemp(inMemory, fmt.Sprintf("locksmith-hostile-%d-", os.Getpid()))
 	if err != nil {
 		return filepath.Join(t.TempDir(), "data")
 	}
@@ -109,14 +137,24 @@ func dataDir(t testing.TB) string {
 	return dir
 }
 
+// sweep removes what runs left in memory that were killed.
+func sweep() {
+	left, _ := filepath.Glob(inMemory + "/locksmith-hostile-*") // the pattern is right
+	for _, dir := range left {
+		var pid int
+		if _, err := fmt.Sscanf(filepath.Base(dir), "locksmith-hostile-%d-", &pid); err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			os.RemoveAll(dir)
+		}
+	}
+}
+
 var started = regexp.MustCompile(`msg=started listen=(\S+)`)
 
 // run starts the process and returns where it listens.
-func (s *server) run(path string, args []string) string {
-	t := s.t
+func (s *server) run(t testing.TB, path string, args []string) string {
 	t.Helper()
 	cmd := exec.Command(path, args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), inspect.Variable + "=" + s.inside, "GODEBUG=memprofilerate=" + strconv.Itoa(sampled)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	output, err := cmd.StderrPipe()
 	if err == nil {
@@ -138,7 +176,7 @@ func (s *server) run(path string, args []string) string {
 	}()
 	t.Cleanup(func() {
 		cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+		kill := time.AfterFunc(limit, func() { cmd.Process.Kill() })
 		<-ended
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the server did not end well: %v", err)
@@ -153,7 +191,7 @@ func (s *server) run(path string, args []string) string {
 		return at
 	case <-ended:
 		t.Fatalf("the server ended:\n%s", log)
-	case <-time.After(time.Minute):
+	case <-time.After(limit):
 		t.Fatalf("the server does not start:\n%s", log)
 	}
 	return ""
@@ -186,14 +224,43 @@ func (l *logged) String() string {
 	return string(l.head) + string(l.tail)
 }
 
-// dial opens a connection to the port as it is, without TLS.
-func (s *server) dial() (*net.TCPConn, error) {
-	var d net.Dialer
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	c, err := d.DialContext(ctx, "tcp", s.address)
+// stream is a connection, one half of which can be closed.
+type stream interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// plainly is the server for clients that speak no TLS, whatever it does.
+func (s *server) plainly() *server {
+	of := *s
+	of.bare = true
+	return &of
+}
+
+// open opens a connection to the server.
+func (s *server) open() (stream, error) {
+	dialer := net.Dialer{Timeout: limit}
+	c, err := dialer.Dial("tcp", s.address)
 	if err != nil {
 		return nil, err
 	}
-	return c.(*net.TCPConn), nil
+	if s.tls == nil || s.bare {
+		return c.(*net.TCPConn), nil
+	}
+	secure := tls.Client(c, s.tls)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
+// tcp is the connection below c.
+func tcp(c stream) *net.TCPConn {
+	if secure, ok := c.(*tls.Conn); ok {
+		return secure.NetConn().(*net.TCPConn)
+	}
+	return c.(*net.TCPConn)
 }

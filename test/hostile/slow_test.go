@@ -11,52 +11,48 @@ import (
 	"time"
 )
 
-// The server's limits, and what a busy machine may add to them.
-const (
-	headerLimit = 10 * time.Second // also for a TLS handshake
-	bodyLimit   = 30 * time.Second
-	slack       = 8 * time.Second
-)
+// headerLimit is how long the server waits for a request's headers, and for a TLS
+// handshake.
+const headerLimit = 10 * time.Second
 
-// slowHeaders begin a request and go on with a byte every now and then, for ever.
+// slowHeaders begin a request and go on with a byte every now and then, for ever: the
+// server hangs up on them.
 func slowHeaders(t *testing.T, s *server) {
-	crowd(t, s, size(200, 2000), func(i int, c *net.TCPConn) error {
-		return drip(c, []byte("GET /healthz HTTP/1.1\r\nHost: h\r\nX-Slow: "), headerLimit+slack)
+	crowd(t, s, size(180, 1800), func(i int, c stream) error {
+		e := endpoints[i%len(endpoints)]
+		return drip(c, e.begin()+"X-Slow: ", awaitHangup(c))
 	})
 }
 
-// slowBodies do the same with the body, half of them of a FleetLock request, half of an
-// action.
+// slowBodies do the same with the body, with which the server has more patience: in the
+// short form they leave before its end.
 func slowBodies(t *testing.T, s *server) {
-	crowd(t, s, size(200, 2000), func(i int, c *net.TCPConn) error {
-		head := "POST /v1/pre-reboot HTTP/1.1\r\nfleet-lock-protocol: true\r\n"
-		if i%2 == 0 {
-			head = "POST /api/v1/unlock HTTP/1.1\r\nContent-Type: application/json\r\n"
+	crowd(t, s, size(180, 1800), func(i int, c stream) error {
+		e := endpoints[i%len(endpoints)]
+		over := awaitHangup(c)
+		if !inNumbers {
+			over = after(headerLimit)
 		}
-		head += "Host: h\r\nAuthorization: Bearer " + adminToken + "\r\nContent-Length: 1000\r\n\r\n"
-		return drip(c, []byte(head), bodyLimit+slack)
+		return drip(c, e.begin()+"Content-Length: 100000\r\n\r\n", over)
 	})
 }
 
 // halfHandshakes begin a TLS handshake, and stop somewhere in its first message.
 func halfHandshakes(t *testing.T, s *server) {
 	hello := clientHello(t)
-	crowd(t, s, size(200, 2000), func(i int, c *net.TCPConn) error {
+	crowd(t, s.plainly(), size(200, 2000), func(i int, c stream) error {
 		if _, err := c.Write(hello[:i%len(hello)]); err != nil {
 			return err
 		}
-		return awaitHangup(c, headerLimit+slack)
+		return hangup(c)
 	})
 }
 
-// drip sends the beginning, then a byte every 250 ms, until the server hangs up. That it
-// still listens after the limit is an error.
-func drip(c *net.TCPConn, beginning []byte, limit time.Duration) error {
-	if _, err := c.Write(beginning); err != nil {
+// drip sends the beginning, then a byte every 250 ms, until it is over.
+func drip(c stream, beginning string, over <-chan error) error {
+	if _, err := c.Write([]byte(beginning)); err != nil {
 		return err
 	}
-	over := make(chan error, 1)
-	go func() { over <- awaitHangup(c, limit) }()
 	every := time.NewTicker(250 * time.Millisecond)
 	defer every.Stop()
 	for {
@@ -69,8 +65,23 @@ func drip(c *net.TCPConn, beginning []byte, limit time.Duration) error {
 	}
 }
 
-// awaitHangup reads until the server closes the connection.
-func awaitHangup(c *net.TCPConn, limit time.Duration) error {
+// after is over after some time, without an error.
+func after(d time.Duration) <-chan error {
+	over := make(chan error, 1)
+	time.AfterFunc(d, func() { over <- nil })
+	return over
+}
+
+// awaitHangup is over when the server closes the connection. That it still listens after
+// the limit is an error.
+func awaitHangup(c stream) <-chan error {
+	over := make(chan error, 1)
+	go func() { over <- hangup(c) }() // ends with the connection
+	return over
+}
+
+// hangup reads until the server closes the connection.
+func hangup(c stream) error {
 	if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return err
 	}

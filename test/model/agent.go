@@ -48,7 +48,7 @@ func (v *visit) machine(m int) {
 		})
 	case Down:
 		v.own(Boot, m, func(s *State, mm *Machine) {
-			mm.Power, mm.Booted = Up, true
+			mm.Power, mm.Booted, mm.Cured = Up, true, false // which cured it, if nothing else did
 			for g := range Groups {
 				s.Excused[g][m] = false
 				if s.Record[g][m] != 0 {
@@ -66,7 +66,7 @@ func (v *visit) machine(m int) {
 	if mm.Flight.Request != NoRequest {
 		v.add(Own, Step{Act: Carry, M: int8(m)}, func(s *State) string { return v.carry(s, m) })
 	}
-	if mm.Ghost.Request != NoRequest {
+	if mm.Ghost.Request != NoRequest && v.holds(v.from, m, mm.Ghost) {
 		v.add(Fault, Step{Act: Late, M: int8(m)}, func(s *State) string { return v.late(s, m) })
 	}
 	if v.Mistake == SlotLease && mm.PC == Off {
@@ -100,9 +100,10 @@ func (s *State) endProcess(m int, newer bool) {
 func (c Config) carry(s *State, m int) (wrong string) {
 	mm := &s.Machine[m]
 	f := mm.Flight
-	mm.Flight, mm.Unsure = Flight{}, false
+	holds := c.holds(*s, m, f)
+	mm.Flight = Flight{}
 	switch {
-	case f.Request == Grant && f.Fresh:
+	case f.Request == Grant && holds:
 		wrong = c.carryGrant(s, m, true)
 		mm.PC = Held
 		if c.Mistake == OneByOne && len(c.wants(*s, m)) > 0 && !c.granted(*s, m) {
@@ -110,10 +111,10 @@ func (c Config) carry(s *State, m int) (wrong string) {
 		}
 	case f.Request == Grant:
 		s.Seen[m] = [Groups]Semaphore{}
-	case f.Request == Confirm && f.Fresh:
+	case f.Request == Confirm && holds:
 		wrong = c.carryConfirm(s, m)
 		mm.PC = Confirmed
-	case f.Request == Release && f.Fresh:
+	case f.Request == Release && holds:
 		wrong = c.carryRelease(s, m, f)
 		c.ended(s, m)
 	}
@@ -142,7 +143,7 @@ func (c Config) late(s *State, m int) (wrong string) {
 // ended is machine m with its slots given back.
 func (c Config) ended(s *State, m int) {
 	mm := &s.Machine[m]
-	mm.Unsure, mm.Newer = false, Nobody
+	mm.Newer = Nobody
 	if mm.PC == Returning || mm.Cured || mm.Booted {
 		mm.PC = Done
 		return
@@ -180,21 +181,20 @@ func (v *visit) agent(m int) {
 // finding is the table of what an agent finds when it starts.
 func (v *visit) finding(m int) {
 	s := v.from
-	var mine, all, old bool
+	var mine, old, hold bool
+	all := true
 	for g := range Groups {
 		r := s.Record[g][m]
-		if r&ByAdmin != 0 {
-			return // a deliberate hold: leave it
-		}
-		mine = mine || r != 0
-		old = old || r&OldBoot != 0
+		mine = mine || r&ByAgent != 0
+		old = old || r&ByAgent != 0 && r&OldBoot != 0
+		hold = hold || r&ByAdmin != 0
+		all = all && (!v.in(m, g) || r&ByAgent != 0)
+	}
+	if hold && !mine {
+		return // a deliberate hold: leave it
 	}
 	if mine && !old && v.Mistake == NoNonce {
 		return
-	}
-	all = true
-	for g := range Groups {
-		all = all && (!v.in(m, g) || s.Sem[g].holds(m))
 	}
 	v.own(Find, m, func(s *State, mm *Machine) {
 		for g := range Groups {
@@ -212,7 +212,7 @@ func (v *visit) finding(m int) {
 			mm.PC = Returning
 		case mine && all:
 			mm.PC = Held
-		case mine: // some were taken away
+		case mine: // some were taken away, and perhaps taken again by an administrator
 			mm.PC = Aborting
 		case mm.Booted || mm.Cured:
 			if mm.PC = Done; v.Mistake != IdleTooSoon {
@@ -227,7 +227,7 @@ func (v *visit) finding(m int) {
 func (v *visit) needing(m int) {
 	if v.from.Machine[m].Cured {
 		v.own(Stop, m, func(s *State, mm *Machine) {
-			if mm.PC, mm.Unsure = Done, false; v.Mistake == IdleTooSoon {
+			if mm.PC = Done; v.Mistake == IdleTooSoon {
 				return
 			}
 			s.dropEntry(m) // also one that an earlier process left
@@ -240,11 +240,15 @@ func (v *visit) needing(m int) {
 	if paused, groups := v.paused(v.from, m); paused > 0 && paused < groups {
 		return // it would be in the way of others
 	}
+	if !v.from.Machine[m].Owns {
+		v.limited(func(l *Limits) *int8 { return &l.Replies }, Step{Act: LoseJoin, M: int8(m)}, func(s *State) string {
+			s.enter(m)
+			return ""
+		})
+	}
 	v.own(Join, m, func(s *State, mm *Machine) {
-		if s.Queue.place(m) < 0 {
-			s.Queue = s.Queue.with(m)
-		}
-		mm.Owns, mm.PC = true, Queued
+		s.enter(m)
+		mm.PC = Queued
 		if v.Mistake == Blind || !v.holdsAgent(*s, m) {
 			return
 		}
@@ -254,8 +258,15 @@ func (v *visit) needing(m int) {
 		if mm.PC = Finding; v.granted(*s, m) {
 			mm.PC = Held
 		}
-		mm.Unsure = false
 	})
+}
+
+// enter puts an entry of machine m into the queue, or takes over the one that stands.
+func (s *State) enter(m int) {
+	if s.Queue.place(m) < 0 {
+		s.Queue = s.Queue.with(m)
+	}
+	s.Machine[m].Owns = true
 }
 
 func (c Config) holdsAgent(s State, m int) bool {
@@ -276,7 +287,7 @@ func (v *visit) waiting(m int) {
 	}
 	if s.Queue.place(m) < 0 && !(v.Mistake == OneByOne && v.holdsAgent(s, m)) {
 		if mm.PC == First && v.granted(s, m) {
-			v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure = Held, false })
+			v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC = Held })
 			return
 		}
 		v.own(Miss, m, func(_ *State, mm *Machine) { mm.PC = Needing })
@@ -290,11 +301,11 @@ func (v *visit) waiting(m int) {
 	}
 	switch {
 	case v.granted(s, m):
-		v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure = Held, false })
+		v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC = Held })
 	case s.holdsAny(m) && v.Mistake != OneByOne:
 		v.own(Ask, m, func(s *State, mm *Machine) {
 			s.dropEntry(m)
-			mm.PC, mm.Unsure = Finding, false
+			mm.PC = Finding
 		})
 	case paused == 0 && v.room(s, m):
 		v.own(Ask, m, func(s *State, mm *Machine) {
@@ -323,7 +334,6 @@ func (c Config) leave(s *State, m int) {
 	default:
 		mm.PC = Needing
 	}
-	mm.Unsure = false
 }
 
 // held is a machine with its slots, before it has written that it reboots.
@@ -340,16 +350,19 @@ func (v *visit) held(m int) {
 				v.forget(s, m)
 			}
 		})
-	case mm.Newer == Itself: // the reply was lost
-		v.own(Write, m, func(_ *State, mm *Machine) { mm.PC, mm.Unsure, mm.Newer = Confirmed, false, Nobody })
 	default:
-		v.own(Write, m, func(_ *State, mm *Machine) { mm.Flight = Flight{Request: Confirm, Fresh: true} })
+		v.own(Write, m, func(_ *State, mm *Machine) {
+			mm.Flight, mm.Newer = Flight{Request: Confirm, Fresh: true}, Nobody
+		})
+		if mm.Newer == Itself { // the call that had no reply looks what became of it
+			v.own(Recall, m, func(_ *State, mm *Machine) { mm.PC, mm.Newer = Confirmed, Nobody })
+		}
 	}
 }
 
 // forget is a process that takes what it holds for lost.
 func (c Config) forget(s *State, m int) {
-	s.Machine[m].Newer, s.Machine[m].Unsure, s.Machine[m].Ghost.Known = Nobody, false, false
+	s.Machine[m].Newer, s.Machine[m].Ghost.Known = Nobody, false
 	for g := range Groups {
 		s.Record[g][m] &^= Known
 	}

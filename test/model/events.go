@@ -1,13 +1,29 @@
 package model
 
+// Endless is a limit that is never reached.
+const Endless = 7
+
+// kinds are the limits of each kind.
+func (l *Limits) kinds() [8]*int8 {
+	return [8]*int8{&l.Crashes, &l.Replies, &l.Leases, &l.SetMax, &l.Unlocks, &l.Locks, &l.Pauses, &l.Cured}
+}
+
 // spend takes one of a kind from what is left; false: none is.
 func (l *Limits) spend(kind func(*Limits) *int8) bool {
 	n := kind(l)
 	if *n <= 0 || l.Total <= 0 {
 		return false
 	}
-	*n--
+	if *n != Endless {
+		*n--
+	}
+	if l.Total == Endless {
+		return true
+	}
 	l.Total--
+	for _, n := range l.kinds() {
+		*n = min(*n, l.Total)
+	}
 	return true
 }
 
@@ -65,7 +81,7 @@ func (c Config) loseReply(s *State, m int, newer bool) {
 		mm.Ghost = mm.Flight
 		mm.Ghost.Known = true
 	}
-	mm.Flight, mm.Unsure = Flight{}, true
+	mm.Flight = Flight{}
 	if mm.PC == First { // it begins anew with its entry
 		mm.PC = Needing
 	}

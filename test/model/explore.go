@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -37,81 +38,90 @@ const (
 
 // space is the states that were visited, in the order of their distance from the start.
 type space struct {
-	index  map[State]int32
-	states []State
-	parent []int32 // the state from which each was first reached
-	via    []Step
+	known  set
+	states pool[packed]
+	parent pool[int32] // the state from which each was first reached
+	via    pool[Step]
 
 	// The steps back, but for faults: those into a state are a list that begins at its
-	// edge in last. Flat, because there are many millions.
-	edges []edge
-	last  []int32 // -1: none
+	// edge in last.
+	edges pool[edge]
+	last  pool[int32] // -1: none
 }
 
 // edge is a step back.
 type edge struct {
 	from, next int32 // next is another one into the same state, -1: none
-	kind       Kind
 }
 
-func newSpace(start State) *space {
-	return &space{index: map[State]int32{start: 0}, states: []State{start}, parent: []int32{-1}, via: []Step{{}}, last: []int32{-1}}
+// of says whether a step back is an agent's own; those of administrators have the
+// complement of their state.
+func (e edge) of() (from int32, own bool) {
+	if e.from < 0 {
+		return ^e.from, false
+	}
+	return e.from, true
 }
 
 // Explore visits every state that can be reached. It ends at the first broken promise,
 // or, if safety is false, looks only whether the goal can be reached from everywhere.
 func (c Config) Explore(safety bool) Result {
-	sp := newSpace(c.Start())
+	var sp space
+	sp.add(-1, Transition{To: c.Start(), Kind: Fault})
 	var r Result
-	for at := int32(0); int(at) < len(sp.states); at++ {
-		for _, t := range c.Next(sp.states[at]) {
+	for at := int32(0); at < sp.states.n; at++ {
+		for _, t := range c.Next(sp.states.at(at).state()) {
 			r.Steps++
 			if t.Wrong != "" && safety {
-				r.States = len(sp.states)
+				r.States = int(sp.states.n)
 				r.Violation = &Violation{What: t.Wrong, Trace: append(sp.trace(at), t.Step), Last: t.To}
 				return r
 			}
 			sp.add(at, t)
 		}
 	}
-	r.States = len(sp.states)
+	r.States = int(sp.states.n)
 	if i := sp.stuck(); i >= 0 {
-		what := Stuck
-		if sp.states[i].Calm() {
+		what, last := Stuck, sp.states.at(i).state()
+		if last.Calm() {
 			what = StuckFreely
 		}
-		r.Violation = &Violation{What: what, Trace: sp.trace(i), Last: sp.states[i]}
+		r.Violation = &Violation{What: what, Trace: sp.trace(i), Last: last}
 	}
 	return r
 }
 
 // add takes in where a step from state at leads.
 func (sp *space) add(at int32, t Transition) {
-	i, known := sp.index[t.To]
+	p := pack(t.To)
+	i, slot, known := sp.known.find(p, &sp.states)
 	if !known {
-		i = int32(len(sp.states))
-		sp.index[t.To] = i
-		sp.states = append(sp.states, t.To)
-		sp.parent = append(sp.parent, at)
-		sp.via = append(sp.via, t.Step)
-		sp.last = append(sp.last, -1)
+		i = sp.states.n
+		sp.states.add(p)
+		sp.known.put(slot, i)
+		sp.parent.add(at)
+		sp.via.add(t.Step)
+		sp.last.add(-1)
 	}
-	if t.Kind != Fault {
-		sp.edges = append(sp.edges, edge{from: at, next: sp.last[i], kind: t.Kind})
-		sp.last[i] = int32(len(sp.edges) - 1)
+	if t.Kind == Fault {
+		return
 	}
+	if t.Kind != Own {
+		at = ^at
+	}
+	last := sp.last.at(i)
+	sp.edges.add(edge{from: at, next: *last})
+	*last = sp.edges.n - 1
 }
 
 // trace is the shortest way to a state.
 func (sp *space) trace(i int32) []Step {
-	var back []Step
-	for ; sp.parent[i] >= 0; i = sp.parent[i] {
-		back = append(back, sp.via[i])
+	var steps []Step
+	for ; *sp.parent.at(i) >= 0; i = *sp.parent.at(i) {
+		steps = append(steps, *sp.via.at(i))
 	}
-	for a, b := 0, len(back)-1; a < b; a, b = a+1, b-1 {
-		back[a], back[b] = back[b], back[a]
-	}
-	return back
+	slices.Reverse(steps)
+	return steps
 }
 
 // stuck is the first state from which the goal cannot be reached without faults: where no
@@ -120,9 +130,9 @@ func (sp *space) trace(i int32) []Step {
 func (sp *space) stuck() int32 {
 	freely := sp.reaching(false)
 	helped := sp.reaching(true)
-	for i, s := range sp.states {
-		if s.Calm() && !freely[i] || !helped[i] {
-			return int32(i)
+	for i := range sp.states.n {
+		if !helped[i] || !freely[i] && sp.states.at(i).state().Calm() {
+			return i
 		}
 	}
 	return -1
@@ -130,7 +140,7 @@ func (sp *space) stuck() int32 {
 
 // reaching says of each state whether the goal can be reached from it without faults.
 func (sp *space) reaching(helped bool) []bool {
-	reached := make([]bool, len(sp.states))
+	reached := make([]bool, sp.states.n)
 	var open []int32
 	visit := func(i int32) {
 		if !reached[i] {
@@ -138,17 +148,17 @@ func (sp *space) reaching(helped bool) []bool {
 			open = append(open, i)
 		}
 	}
-	for i, s := range sp.states {
-		if s.Goal() {
-			visit(int32(i))
+	for i := range sp.states.n {
+		if sp.states.at(i).state().Goal() {
+			visit(i)
 		}
 	}
 	for len(open) > 0 {
 		i := open[len(open)-1]
 		open = open[:len(open)-1]
-		for e := sp.last[i]; e >= 0; e = sp.edges[e].next {
-			if sp.edges[e].kind == Own || helped {
-				visit(sp.edges[e].from)
+		for e := *sp.last.at(i); e >= 0; e = sp.edges.at(e).next {
+			if from, own := sp.edges.at(e).of(); own || helped {
+				visit(from)
 			}
 		}
 	}

@@ -123,12 +123,39 @@ func TestGrantWithoutReplyBeforeOthers(t *testing.T) {
 	b := acquire(t, dial(t), request("b", g))
 	status := dial(t)
 	awaitQueue(t, status, g, 2)
-	grant.let(mute)
+	grant.let(muted)
 	gate.open()
 	if err := a.ended(t); err != nil {
 		t.Fatal(err)
 	}
 	awaitQueue(t, status, g, 1)
+	if err := status.Release(t.Context(), a.slots, locksmith.Result{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.ended(t); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The same where the reply to the join after that is lost as well: it must not stop at
+// finding its own entry.
+func TestGrantAndJoinWithoutReply(t *testing.T) {
+	g := newGroups(t, 1)[0]
+	gate := newGate(t)
+	a := acquire(t, dial(t, gate.option), request("a", g))
+	gate.next(t).let(carried) // its join
+	grant := gate.next(t)
+	b := acquire(t, dial(t), request("b", g))
+	status := dial(t)
+	awaitQueue(t, status, g, 2)
+	grant.let(muted)
+	if !gate.next(t).let(muted) {
+		t.Fatal("it has not joined again")
+	}
+	gate.open()
+	if err := a.ended(t); err != nil {
+		t.Fatal(err)
+	}
 	if err := status.Release(t.Context(), a.slots, locksmith.Result{}); err != nil {
 		t.Fatal(err)
 	}

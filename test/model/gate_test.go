@@ -26,6 +26,7 @@ type gate struct {
 type sent struct {
 	req  *pb.TxnRequest
 	fate chan fate
+	held bool          // whether its comparisons held, once over is closed
 	over chan struct{} // closed when its sender has the answer
 }
 
@@ -34,7 +35,7 @@ type fate int
 
 const (
 	carried fate = iota // and answered
-	mute                // carried out, and the reply is lost
+	muted               // carried out, and the reply is lost
 	held                // its sender has no reply, and it may be carried out later
 )
 
@@ -59,19 +60,32 @@ func (g *gate) intercept(ctx context.Context, method string, req, reply any, cc 
 	select {
 	case g.stopped <- s:
 	case <-g.closed:
-		return status.Error(codes.Unavailable, "the test is over")
+		return errOver
 	}
-	switch f := <-s.fate; f {
-	case held:
-		return status.Error(codes.Unavailable, "no reply")
-	case mute:
-		if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
-			return err
-		}
-		return status.Error(codes.Unavailable, "no reply")
+	var f fate
+	select {
+	case f = <-s.fate:
+	case <-g.closed:
+		return errOver
 	}
-	return invoke(ctx, method, req, reply, cc, opts...)
+	if f == held {
+		return errNoReply
+	}
+	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
+		return err
+	}
+	s.held = reply.(*pb.TxnResponse).Succeeded
+	if f == muted {
+		return errNoReply
+	}
+	return nil
 }
+
+// What senders are told. An end is nothing that is tried again.
+var (
+	errNoReply = status.Error(codes.Unavailable, "no reply")
+	errOver    = status.Error(codes.FailedPrecondition, "the process is over")
+)
 
 // next is the next change that comes to the gate.
 func (g *gate) next(t *testing.T) *sent {
@@ -85,10 +99,12 @@ func (g *gate) next(t *testing.T) *sent {
 	}
 }
 
-// let says what becomes of a change and waits until its sender knows.
-func (s *sent) let(f fate) {
+// let says what becomes of a change and waits until its sender knows. It says whether
+// the comparisons held of one that was carried out.
+func (s *sent) let(f fate) bool {
 	s.fate <- f
 	<-s.over
+	return s.held
 }
 
 // open lets everything through from now on.

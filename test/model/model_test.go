@@ -62,52 +62,81 @@ func TestTwoDeviations(t *testing.T) {
 	explore(t, c)
 }
 
+// kindNames are the kinds of deviations, in the order of kinds.
+var kindNames = [...]string{"crashes", "lost replies", "lost leases", "new max", "unlocks", "locks", "pauses", "needs that go away"}
+
+// endless allows any number of deviations of the kinds with these numbers, and no others.
+func endless(kinds ...int) Limits {
+	l := Limits{Total: Endless}
+	for _, k := range kinds {
+		*l.kinds()[k] = Endless
+	}
+	return l
+}
+
+// TestAnyNumberOfCrashes is for as many as there are.
+func TestAnyNumberOfCrashes(t *testing.T) {
+	c := fleets["one machine in both groups"]
+	c.Limits = endless(0)
+	explore(t, c)
+}
+
 func TestLong(t *testing.T) {
 	if os.Getenv("LOCKSMITH_MODEL_LONG") == "" {
 		skip.LongForm(t, "make model")
 	}
 	for name, c := range fleets {
-		t.Run(name+", 2 deviations", func(t *testing.T) {
-			c.Limits = upTo(2)
+		t.Run(name+", 3 deviations", func(t *testing.T) {
+			c.Limits = upTo(3)
 			explore(t, c)
 		})
+		for k, kind := range kindNames {
+			t.Run(name+", any number of "+kind, func(t *testing.T) {
+				c.Limits = endless(k)
+				explore(t, c)
+			})
+		}
 	}
-	t.Run("3 deviations", func(t *testing.T) {
+	t.Run("4 deviations", func(t *testing.T) {
 		c := fleets["one machine in both groups"]
-		c.Limits = upTo(3)
+		c.Limits = upTo(4)
 		explore(t, c)
 	})
+}
+
+var apart, together = fleets["one machine in both groups"], fleets["all machines in both groups"]
+
+// mistakes are what the protocol could do wrong, and the promise that is broken then.
+var mistakes = []struct {
+	name    string
+	mistake Mistake
+	fleet   Config
+	limits  Limits
+	lively  bool // look only whether the goal can be reached
+	want    string
+}{
+	{"a grant does not compare the semaphore", NoComparison, fleets["two slots in each"], Limits{}, false, "disagree"},
+	{"a grant does not compare the semaphore, beside a lock", NoComparison, apart, Limits{Total: 1, Locks: 1}, false, "second slot|more slots|disagree"},
+	{"a start gives back without proof of a boot", NoProof, apart, Limits{Total: 1, Crashes: 1}, false, "on its way down"},
+	{"slots hang on leases", SlotLease, apart, Limits{}, false, "down without a slot"},
+	{"a resumed agent does not know its nonce", NoNonce, apart, Limits{Total: 1, Crashes: 1}, false, StuckFreely},
+	{"groups are taken one by one", OneByOne, together, Limits{}, false, "some of its slots"},
+	{"groups are taken one by one: deadlock", OneByOne, Config{Member: together.Member, Max: [Groups]int8{1, 1}}, Limits{}, true, StuckFreely},
+	{"a waiter does not wait for its turn", Impatient, apart, Limits{}, false, "overtakes"},
+	{"the step to rebooting does not compare pauses", NoPolicy, apart, Limits{Total: 1, Pauses: 1}, false, "during a pause"},
+	{"a start does not ask whether the machine goes down", NotAsked, apart, Limits{Total: 2, Crashes: 1, Unlocks: 1}, false, "on its way down"},
+	{"it queues again for what it holds", Blind, apart, Limits{Total: 1, Replies: 1}, false, StuckFreely},
+	{"a release that is late counts although the record has changed", ReleaseAnyway, apart, Limits{Total: 2, Crashes: 1, Pauses: 1}, false, "down without a slot"},
+	{"one slot taken away, the other forgotten", DropsRest, apart, Limits{Total: 2, Unlocks: 1, Cured: 1}, false, "knows nothing of it"},
+	{"an idle agent leaves a request behind", IdleTooSoon, apart, Limits{Total: 2, Crashes: 1, Cured: 1}, false, "knows nothing of it"},
+	{"a wait is given up, its entry stays", LeavesEntry, apart, upTo(1), false, "needs nothing"},
+	{"a lower max takes slots away", Evicts, together, Limits{Total: 1, SetMax: 1}, false, "down without a slot"},
 }
 
 // TestMistakes: whatever the protocol were to do wrong must be found, and by the promise
 // that it breaks.
 func TestMistakes(t *testing.T) {
-	apart, together := fleets["one machine in both groups"], fleets["all machines in both groups"]
-	for _, tt := range []struct {
-		name    string
-		mistake Mistake
-		fleet   Config
-		limits  Limits
-		lively  bool // look only whether the goal can be reached
-		want    string
-	}{
-		{"a grant does not compare the semaphore", NoComparison, fleets["two slots in each"], Limits{}, false, "disagree"},
-		{"a grant does not compare the semaphore, beside a lock", NoComparison, apart, Limits{Total: 1, Locks: 1}, false, "second slot|more slots|disagree"},
-		{"a start gives back without proof of a boot", NoProof, apart, Limits{Total: 1, Crashes: 1}, false, "on its way down"},
-		{"slots hang on leases", SlotLease, apart, Limits{}, false, "down without a slot"},
-		{"a resumed agent does not know its nonce", NoNonce, apart, Limits{Total: 1, Crashes: 1}, false, StuckFreely},
-		{"groups are taken one by one", OneByOne, together, Limits{}, false, "some of its slots"},
-		{"groups are taken one by one: deadlock", OneByOne, Config{Member: together.Member, Max: [Groups]int8{1, 1}}, Limits{}, true, StuckFreely},
-		{"a waiter does not wait for its turn", Impatient, apart, Limits{}, false, "overtakes"},
-		{"the step to rebooting does not compare pauses", NoPolicy, apart, Limits{Total: 1, Pauses: 1}, false, "during a pause"},
-		{"a start does not ask whether the machine goes down", NotAsked, apart, Limits{Total: 2, Crashes: 1, Unlocks: 1}, false, "on its way down"},
-		{"it queues again for what it holds", Blind, apart, Limits{Total: 1, Replies: 1}, false, StuckFreely},
-		{"a release that is late counts although the record has changed", ReleaseAnyway, apart, Limits{Total: 2, Crashes: 1, Pauses: 1}, false, "down without a slot"},
-		{"one slot taken away, the other forgotten", DropsRest, apart, Limits{Total: 2, Unlocks: 1, Cured: 1}, false, "knows nothing of it"},
-		{"an idle agent leaves a request behind", IdleTooSoon, apart, Limits{Total: 2, Crashes: 1, Cured: 1}, false, "knows nothing of it"},
-		{"a wait is given up, its entry stays", LeavesEntry, apart, upTo(1), false, "needs nothing"},
-		{"a lower max takes slots away", Evicts, together, Limits{Total: 1, SetMax: 1}, false, "down without a slot"},
-	} {
+	for _, tt := range mistakes {
 		t.Run(tt.name, func(t *testing.T) {
 			c := tt.fleet
 			c.Limits, c.Mistake = tt.limits, tt.mistake

@@ -1,41 +1,48 @@
 package model
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
+	"os"
+	"slices"
+	"sync"
 	"testing"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
 )
 
-// replay carries out the steps of the model on a real store, with a store of its own for
-// each machine, and holds what is stored against the model after each. What waits in the
-// queue goes on at once in the store, so the model does too: see settle.
+// replay carries out the steps of the model on a real store, with a process of its own for
+// each machine, and holds what is stored against the model after each. Every change that
+// a process sends stops at its gate until the model says what becomes of it: it is
+// carried out and answered, or it stands there while others go on, or its reply is lost
+// and it is carried out later or never.
 type replay struct {
 	t      *testing.T
 	model  Config
 	state  State
+	random *rand.Rand // for what the model leaves open
 	groups []locksmith.Group
-	stores [Machines]*etcd.Store
-	kills  [Machines]func() // each ends the machine's process
+	procs  [Machines]*process
 	admin  *etcd.Store
-	waits  [Machines]*wait
+	raw    pb.KVClient
+	leases pb.LeaseClient
 	slots  [Machines]locksmith.Slots
 	boots  [Machines]int
+	hung   [Machines]int64 // the lease of the entry that the last process left, 0: none
+	ghosts [Machines]*sent // the changes that nobody waits for, and that may yet be carried out
+	void   []*sent         // those whose comparisons must never hold again
 	done   []Step
 }
 
-func newReplay(t *testing.T, c Config) *replay {
-	r := &replay{t: t, model: c, state: c.Start(), groups: newGroups(t, Groups), admin: dial(t)}
+func newReplay(t *testing.T, c Config, random *rand.Rand) *replay {
+	r := &replay{t: t, model: c, state: c.Start(), random: random, groups: newGroups(t, Groups), admin: dial(t)}
+	conn := server.Client(t).ActiveConnection()
+	r.raw, r.leases = pb.NewKVClient(conn), pb.NewLeaseClient(conn)
 	for m := range Machines {
-		r.start(m)
+		r.procs[m] = r.newProcess()
 	}
 	for g := range Groups {
 		if _, err := r.admin.SetMax(t.Context(), r.groups[g], int(c.Max[g]), "test"); err != nil {
@@ -45,19 +52,11 @@ func newReplay(t *testing.T, c Config) *replay {
 	return r
 }
 
-// start begins a process of machine m.
-func (r *replay) start(m int) {
-	var dead atomic.Bool
-	r.stores[m] = dial(r.t, func(cfg *etcd.Config) {
-		cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(
-			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-				if dead.Load() {
-					return status.Error(codes.Unavailable, "the process is dead")
-				}
-				return invoke(ctx, method, req, reply, cc, opts...)
-			}))
-	})
-	r.kills[m] = func() { dead.Store(true) }
+// end ends all processes.
+func (r *replay) end() {
+	for _, p := range r.procs {
+		p.kill()
+	}
 }
 
 func name(m int) string { return string(rune('a' + m)) }
@@ -82,14 +81,23 @@ func (r *replay) fail(format string, args ...any) {
 	r.t.Fatalf(format, args...)
 }
 
-// playable are the steps that a replay chooses from. What the model adds by itself, and
-// what is a request that loses its reply, is not among them.
-func playable(p Step) bool {
+// playable says whether the walk may choose a step. What a store does by itself as soon as
+// it can is not chosen: see settle.
+func (r *replay) playable(p Step) bool {
+	m := int(p.M)
+	pr, mm := r.procs[m], r.state.Machine[m]
+	again := mm.Newer == Itself && (pr.told || pr.job != nil && pr.repeats)
 	switch p.Act {
-	case Boot, GoDown, Begin, Find, Join, Write, Stop, Call, Return, Unlock, Lock, SetMax, Pause, Resume, Crash:
-		return true
+	case Front, Ask:
+		return false
+	case Leave:
+		return mm.Cured
+	case Write:
+		return !again
+	case Recall:
+		return again
 	}
-	return false
+	return true
 }
 
 // do carries out a step in the model and in the store, and compares.
@@ -101,27 +109,62 @@ func (r *replay) do(t Transition) {
 	if err := r.carryOut(t.Step, before); err != nil {
 		r.fail("the last of these: %v", err)
 	}
-	r.settle()
+	order := r.settle(int(t.M))
+	for _, ends := range []bool{true, false} { // others may wait for who leaves the queue
+		for _, m := range order {
+			if r.ends(m) == ends {
+				r.follow(m)
+			}
+		}
+	}
 	r.compare()
 }
 
-// settle lets the model go on where the store does so by itself: who waits is granted its
-// slots as soon as it can be, and what was sent is carried out.
-func (r *replay) settle() {
+// settle lets the model go on where the store does so by itself: who is first in the
+// queue asks for its slots as soon as there is room, a release that has lost to another
+// change is tried again, and so is a write. It returns all machines in the order in which
+// they depend on each other: who went on later may have waited for who did earlier.
+func (r *replay) settle(first int) (order []int) {
+	order = []int{first, (first + 1) % Machines, (first + 2) % Machines}
 	for again := true; again; {
 		again = false
 		for _, t := range r.model.Next(r.state) {
-			if t.Act == Carry || t.Act == Front || t.Act == Ask || t.Act == Leave && r.inTheWay(int(t.M)) {
+			m := int(t.M)
+			if t.Act == Front || t.Act == Ask || t.Act == Leave && r.inTheWay(m) || r.insists(t.Step) {
+				if t.Act == Leave {
+					r.procs[m].leaving = true
+				}
 				r.done = append(r.done, t.Step)
 				r.state, again = t.To, true
+				order = append(slices.DeleteFunc(order, func(o int) bool { return o == m }), m)
 				break
 			}
 		}
 	}
+	return order
 }
 
-// inTheWay says whether machine m is the first in the queue of one of its groups.
+// insists says whether a step is what a call under way does by itself.
+func (r *replay) insists(p Step) bool {
+	pr := r.procs[p.M]
+	if pr.job == nil || pr.called {
+		return false
+	}
+	switch p.Act {
+	case Return:
+		return pr.kind == Release
+	case Write: // it was an earlier call that wrote
+		return pr.kind == Confirm && !pr.repeats && r.state.Machine[p.M].Newer == Itself
+	}
+	return false
+}
+
+// inTheWay says whether machine m, which is in some groups that are paused and in others
+// that are not, is the first in the queue of one of its groups.
 func (r *replay) inTheWay(m int) bool {
+	if paused, groups := r.model.paused(r.state, m); paused == 0 || paused == groups {
+		return false
+	}
 	for g := range Groups {
 		for _, e := range r.state.Queue {
 			if e == 0 || !r.model.in(int(e)-1, g) {
@@ -136,72 +179,30 @@ func (r *replay) inTheWay(m int) bool {
 	return false
 }
 
-func (r *replay) carryOut(p Step, before State) (err error) {
-	ctx, m, group := r.t.Context(), int(p.M), r.groups[p.G]
-	switch p.Act {
-	case Join:
-		req := request(name(m), r.of(m)...)
-		req.BootID = fmt.Sprintf("boot-%d", r.boots[m])
-		r.waits[m] = acquire(r.t, r.stores[m], req)
-	case Find:
-		r.slots[m], err = r.stores[m].Find(ctx, name(m), r.of(m))
-	case Write:
-		r.slots[m], err = r.stores[m].Advance(ctx, r.slots[m], locksmith.PhaseRebooting, "reboot")
-	case Return:
-		err = r.stores[m].Release(ctx, r.slots[m], locksmith.Result{Outcome: "over"})
-	case Crash, GoDown:
-		r.kills[m]()
-		if w := r.waits[m]; w != nil {
-			w.cancel()
-			r.waits[m] = nil
-		}
-		r.start(m)
-	case Boot:
-		r.boots[m]++
-	case Pause:
-		err = r.admin.Pause(ctx, locksmith.Pause{Scope: locksmith.PauseScope{Group: group}, By: "test", Reason: "test"})
-	case Resume:
-		err = r.admin.Resume(ctx, locksmith.PauseScope{Group: group}, "test")
-	case SetMax:
-		_, err = r.admin.SetMax(ctx, group, int(p.N), "test")
-	case Unlock:
-		err = r.admin.Unlock(ctx, group, name(m), locksmith.Result{Actor: "test"})
-	case Lock:
-		_, err = r.admin.TryAcquire(ctx, locksmith.Request{Groups: []locksmith.Group{group}, MachineID: name(m), By: locksmith.ByLock})
-	}
-	return err
-}
-
-// compare waits until the store is where the model is: each group's semaphore, holder
-// records and queue.
+// compare holds what is stored against the model: each group's semaphore, holder records
+// and queue, and whether the requests that nobody waits for can still be carried out.
 func (r *replay) compare() {
 	r.t.Helper()
-	for m, w := range r.waits {
-		// Only a wait that is over in the model too has an end to wait for.
-		if pc := r.state.Machine[m].PC; w == nil || pc == Queued || pc == First {
-			continue
+	for g := range Groups {
+		st, err := r.admin.Status(r.t.Context(), r.groups[g])
+		if err != nil {
+			r.fail("group %d: %v", g, err)
 		}
-		r.waits[m] = nil
-		if err := w.ended(r.t); err != nil && r.state.Machine[m].PC == Held {
-			r.fail("machine %s: %v", name(m), err)
-		}
-		if r.slots[m] = w.slots; w.err != nil {
-			r.slots[m] = locksmith.Slots{Record: locksmith.Holder{MachineID: name(m)}}
+		if got, want := r.describe(st), r.want(g); got != want {
+			r.fail("group %d: the store has %s, the model %s", g, got, want)
 		}
 	}
-	for g := range Groups {
-		want, last := r.want(g), ""
-		ctx, cancel := context.WithTimeout(r.t.Context(), patience)
-		same := fmt.Errorf("same")
-		err := r.admin.WatchStatus(ctx, r.groups[g], func(st locksmith.GroupStatus) error {
-			if last = describe(st); last == want {
-				return same
-			}
-			return nil
-		})
-		cancel()
-		if err != same {
-			r.fail("group %d: the store has %s, the model %s", g, last, want)
+	for m, s := range r.ghosts {
+		f := r.state.Machine[m].Ghost
+		if s != nil && f.Request == NoRequest {
+			r.void, r.ghosts[m] = append(r.void, s), nil
+		} else if s != nil && r.would(s) != r.model.holds(r.state, m, f) {
+			r.fail("machine %s: a request that nobody waits for, the model has %+v", name(m), r.state.Machine[m])
+		}
+	}
+	for _, s := range r.void {
+		if r.would(s) {
+			r.fail("a request could be carried out that had become void: %v", s.req)
 		}
 	}
 }
@@ -220,6 +221,9 @@ func (r *replay) want(g int) string {
 			by = locksmith.ByLock
 		}
 		text += fmt.Sprintf(", %s by %s rebooting %v", name(m), by, rec&Rebooting != 0)
+		if rec&OldBoot != 0 && by == locksmith.ByAgent {
+			text += " before its boot"
+		}
 	}
 	text += ", queue"
 	for _, e := range r.state.Queue {
@@ -230,10 +234,13 @@ func (r *replay) want(g int) string {
 	return text
 }
 
-func describe(st locksmith.GroupStatus) string {
+func (r *replay) describe(st locksmith.GroupStatus) string {
 	text := fmt.Sprintf("%d of %d", st.Sem.Semaphore, st.Sem.Max)
 	for _, h := range st.Holders {
 		text += fmt.Sprintf(", %s by %s rebooting %v", h.MachineID, h.By, h.Phase == locksmith.PhaseRebooting)
+		if h.By == locksmith.ByAgent && h.BootID != r.boot(int(h.MachineID[0]-'a')) {
+			text += " before its boot"
+		}
 	}
 	for _, f := range st.Faults {
 		text += ", FAULT " + f
@@ -245,37 +252,118 @@ func describe(st locksmith.GroupStatus) string {
 	return text
 }
 
-// TestReplay walks at random through the model and the store side by side.
+// boot is machine m's present boot ID.
+func (r *replay) boot(m int) string { return fmt.Sprintf("boot-%d", r.boots[m]) }
+
+// TestReplay walks at random through the model and the store side by side. A walk is
+// decided by its fleet and seed, which are in its name.
 func TestReplay(t *testing.T) {
+	seeds := uint64(5)
+	if os.Getenv("LOCKSMITH_MODEL_LONG") != "" {
+		seeds = 250
+	}
+	var tally tally
+	t.Cleanup(func() {
+		if tally.walks == len(fleets)*int(seeds) && !t.Failed() {
+			tally.check(t)
+		}
+	})
 	for fleet, c := range fleets {
-		for range 2 {
-			seed := rand.Uint64()
+		for seed := range seeds {
 			t.Run(fmt.Sprintf("%s, seed %d", fleet, seed), func(t *testing.T) {
-				t.Parallel() // a process that is killed takes seconds to give up
+				t.Parallel()
 				c := c
-				c.Limits = Limits{Total: 8, SetMax: 3, Unlocks: 2, Locks: 2, Pauses: 3, Crashes: 2}
-				walk(newReplay(t, c), rand.New(rand.NewPCG(seed, 0)))
+				c.Limits = Limits{Total: 14, Replies: 6, Leases: 2, SetMax: 2, Unlocks: 2, Locks: 2, Pauses: 2, Crashes: 3, Cured: 1}
+				r := newReplay(t, c, rand.New(rand.NewPCG(seed, 0)))
+				defer r.end()
+				r.walk()
+				tally.add(r.done)
 			})
 		}
 	}
 }
 
-// walk goes on until everybody has rebooted, preferring no step to another.
-func walk(r *replay, random *rand.Rand) {
+// TestReplayMistakes goes the shortest way on which each deliberate mistake of the model
+// breaks a promise, as far as the protocol without that mistake can, and then on at random:
+// a store that made the mistake would differ from the model on the way, or carry out what
+// had become void.
+func TestReplayMistakes(t *testing.T) {
+	for _, tt := range mistakes {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := tt.fleet
+			c.Limits, c.Mistake = tt.limits, tt.mistake
+			way := c.Explore(!tt.lively).Violation.Trace
+			c.Mistake = None
+			r := newReplay(t, c, rand.New(rand.NewPCG(0, 0)))
+			defer r.end()
+			for _, p := range way {
+				next, can := c.step(r.state, p)
+				switch {
+				case p.Act == Front || p.Act == Ask: // it has, as soon as it could
+				case can && r.playable(p):
+					r.do(next)
+				}
+			}
+			r.walk()
+		})
+	}
+}
+
+// tally is how often each act was in a walk.
+type tally struct {
+	mu    sync.Mutex
+	walks int
+	acts  [Lapse]int
+}
+
+func (y *tally) add(steps []Step) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.walks++
+	for _, p := range steps {
+		y.acts[p.Act]++
+	}
+}
+
+// check fails where an act was in none of the walks: they would not prove it.
+func (y *tally) check(t *testing.T) {
+	for act, n := range y.acts {
+		if n == 0 {
+			t.Errorf("in no walk: %q", Step{Act: Act(act)})
+		}
+	}
+	t.Logf("%d walks, acts %v", y.walks, y.acts)
+}
+
+// often is how much more often a walk takes a step than one of an administrator, of which
+// there are many: else they were all that happens.
+func often(act Act) int {
+	switch act {
+	case LoseReply, Late, Recall:
+		return 12
+	case Resume, SetMax, Unlock, Lock, Pause, Crash, LoseJoin, LoseLease, Cure:
+		return 1
+	}
+	return 4
+}
+
+// walk goes on until everybody has rebooted.
+func (r *replay) walk() {
 	for n := 0; !r.state.Goal(); n++ {
-		if n == 300 {
+		if n == 400 {
 			r.fail("not at the goal after %d steps", n)
 		}
 		var can []Transition
 		for _, t := range r.model.Next(r.state) {
-			if playable(t.Step) {
-				can = append(can, t)
+			if r.playable(t.Step) {
+				can = append(can, slices.Repeat([]Transition{t}, often(t.Act))...)
 			}
 		}
 		if len(can) == 0 {
 			r.fail("nothing is possible any more")
 		}
-		r.do(can[random.IntN(len(can))])
+		r.do(can[r.random.IntN(len(can))])
 	}
 	r.t.Logf("%d steps", len(r.done))
 }

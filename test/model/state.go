@@ -98,13 +98,14 @@ type Machine struct {
 	Booted bool   // it has rebooted
 	Cured  bool   // a reboot is not needed any more
 	Owns   bool   // its entry hangs on the present process's lease
-	Unsure bool   // a request was sent whose reply never came
 	Newer  Author // who wrote its record since its process last knew it
 	Flight Flight // its process waits for the reply
 	Ghost  Flight // nobody waits for the reply any more, but it may yet be carried out
 }
 
-// Limits says how often what is not the protocol's own doing may happen.
+// Limits says how often what is not the protocol's own doing may happen: up to 6 times, or
+// Endless. Where more of a kind is left than of all together, it is lowered to that, so
+// that states which differ in nothing else are the same.
 type Limits struct {
 	Total   int8 // of all kinds together
 	Crashes int8

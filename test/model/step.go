@@ -17,6 +17,7 @@ const (
 	Leave             // it leaves the queue
 	Ask               // it looks at the groups, and asks for the slots where there is room
 	Write             // it asks to have written that it reboots
+	Recall            // it sees that what had no reply has been written
 	Stop              // it gives up on the reboot
 	Call              // it asks for the reboot
 	Return            // it asks to have its slots back in the store
@@ -32,6 +33,7 @@ const (
 	// Faults.
 	Crash     // the agent's process ends; with N 1 its request takes the place of an older one under way
 	LoseReply // the same, of a reply
+	LoseJoin  // it joins the queue, and has no reply
 	LoseLease // of a process that runs
 	Cure      // the need goes away without a reboot
 	Lapse     // a slot lapses with a lease (a mistake)
@@ -67,6 +69,8 @@ func (p Step) String() string {
 		return m + " looks at its groups, and asks for slots if there is room"
 	case Write:
 		return m + " asks to have written that it reboots"
+	case Recall:
+		return m + " sees that it was written that it reboots"
 	case Stop:
 		return m + " gives up on its reboot"
 	case Call:
@@ -93,6 +97,8 @@ func (p Step) String() string {
 		return m + ": its agent is killed"
 	case LoseReply:
 		return m + " has no reply to its request"
+	case LoseJoin:
+		return m + " joins the queue, and has no reply"
 	case LoseLease:
 		return m + " loses its lease"
 	case Cure:

@@ -37,13 +37,21 @@ func (c Config) wroteRecord(s *State, m int) {
 	})
 }
 
-// wrotePolicy is after a change of group g's pause.
+// wrotePolicy is after a change of group g's pause. A step to rebooting compares the
+// policy too, but a policy that was paused and resumed is gone again, as it was before.
 func (c Config) wrotePolicy(s *State, g int) {
 	for m := range Machines {
-		s.stale(m, func(f Flight) bool {
-			return c.in(m, g) && (f.Request == Grant || f.Request == Confirm && c.Mistake != NoPolicy)
-		})
+		s.stale(m, func(f Flight) bool { return c.in(m, g) && f.Request == Grant })
 	}
+}
+
+// holds says whether the comparisons of machine m's request hold at this moment.
+func (c Config) holds(s State, m int, f Flight) bool {
+	if f.Request == Confirm && c.Mistake != NoPolicy {
+		paused, _ := c.paused(s, m)
+		return f.Fresh && paused == 0
+	}
+	return f.Fresh
 }
 
 // dropEntry takes machine m's entry out of the queue.

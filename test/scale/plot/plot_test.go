@@ -108,6 +108,23 @@ func TestDrawing(t *testing.T) {
 	}
 }
 
+func TestLinearAxes(t *testing.T) {
+	c := plot.Chart{
+		X:     plot.Axis{Linear: true, Ticks: []plot.Tick{{0, "0"}, {10, "10"}, {20, "20"}}},
+		Y:     plot.Axis{Linear: true, Ticks: []plot.Tick{{-1, "-1"}, {1, "1"}}},
+		Lines: []plot.Line{{Name: "line", Points: []plot.Point{{0, -1}, {5, -0.5}, {20, 1}}}},
+	}
+	svg, err := plot.SVG(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range parse(t, svg) {
+		if got, want := e.at["points"], "84.0,388.0 211.0,306.5 592.0,62.0"; e.name == "polyline" && got != want {
+			t.Errorf("the line goes %s, want %s", got, want)
+		}
+	}
+}
+
 // Names stand beside each other's lines, not on each other, and within the drawing.
 func TestNamesStandApart(t *testing.T) {
 	svg, err := plot.SVG(chart())

@@ -1,0 +1,261 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/locksmith-reboot/locksmith"
+)
+
+// carryOut does in the store what a step does in the model, which is there already;
+// before is the model before the step.
+func (r *replay) carryOut(p Step, before State) (err error) {
+	r.t.Helper()
+	ctx, m, group := r.t.Context(), int(p.M), r.groups[p.G]
+	pr := r.procs[m]
+	switch p.Act {
+	case Join, LoseJoin:
+		return r.join(m, p.Act == LoseJoin)
+	case Leave:
+		pr.cancel()
+	case Find:
+		return r.find(m)
+	case Write:
+		r.write(m)
+	case Recall:
+		r.recall(m)
+	case Stop:
+		return r.stop(m, before)
+	case Return:
+		r.giveBack(m)
+	case Carry:
+		return r.carry(m, before)
+	case Late:
+		return r.late(m)
+	case LoseReply:
+		r.loseReply(m, p.N == 1, before)
+	case Expire, LoseLease:
+		lease, err := r.lease(m)
+		if err != nil {
+			return err
+		}
+		_, err = r.leases.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: lease})
+		return err
+	case Crash, GoDown:
+		r.crash(m, p.N == 1, before)
+	case Boot:
+		r.boots[m]++
+	case Pause:
+		err = r.admin.Pause(ctx, locksmith.Pause{Scope: locksmith.PauseScope{Group: group}, By: "test", Reason: "test"})
+	case Resume:
+		err = r.admin.Resume(ctx, locksmith.PauseScope{Group: group}, "test")
+	case SetMax:
+		_, err = r.admin.SetMax(ctx, group, int(p.N), "test")
+	case Unlock:
+		err = r.admin.Unlock(ctx, group, name(m), locksmith.Result{Actor: "test"})
+	case Lock:
+		_, err = r.admin.TryAcquire(ctx, locksmith.Request{Groups: []locksmith.Group{group}, MachineID: name(m), By: locksmith.ByLock})
+	}
+	return err
+}
+
+// join lets machine m into the queue; mute is without a reply.
+func (r *replay) join(m int, mute bool) error {
+	pr := r.procs[m]
+	earlier, err := r.lease(m)
+	if err != nil {
+		return err
+	}
+	for {
+		if pr.ended() {
+			req := request(name(m), r.of(m)...)
+			req.BootID = r.boot(m)
+			pr.begin(Grant, func(ctx context.Context) (locksmith.Slots, error) { return pr.store.Acquire(ctx, req, nil) })
+		}
+		s := pr.look(r.t, true)
+		switch {
+		case r.t.Failed():
+			return errors.New("it does not join")
+		case s == nil: // a wait that had lost its place has ended with a pause
+			var paused *locksmith.PausedError
+			if !errors.As(pr.job.err, &paused) {
+				return fmt.Errorf("instead of joining it returned %v", pr.job.err)
+			}
+			continue
+		}
+		f := carried
+		if mute && kindOf(s) == join && r.would(s) {
+			f = muted
+		}
+		if joined := kindOf(s) == join; pr.let(f) && joined {
+			return r.expire(m, earlier)
+		}
+	}
+}
+
+// expire ends the lease on which machine m's entry hung before it joined, 0: none. If it
+// was another process's, that must not take the entry away.
+func (r *replay) expire(m int, earlier int64) error {
+	now, err := r.lease(m)
+	if err == nil && earlier != 0 && earlier != now {
+		_, err = r.leases.LeaseRevoke(r.t.Context(), &pb.LeaseRevokeRequest{ID: earlier})
+	}
+	if err == nil && earlier == now && r.hung[m] == now {
+		err = errors.New("its entry hangs on the lease of an earlier process")
+	}
+	return err
+}
+
+// find is machine m's look at what it holds. If it is not going to queue, nothing of it may
+// stay there.
+func (r *replay) find(m int) (err error) {
+	pr := r.procs[m]
+	if r.slots[m], err = pr.store.Find(r.t.Context(), name(m), r.of(m)); err != nil {
+		return err
+	}
+	if r.slots[m].Queued && r.state.Machine[m].PC == Done {
+		return r.withdraw(m)
+	}
+	return nil
+}
+
+// withdraw takes what an earlier process of machine m left out of the queues.
+func (r *replay) withdraw(m int) error {
+	pr := r.procs[m]
+	pr.begin(leave, func(ctx context.Context) (locksmith.Slots, error) {
+		return pr.store.Withdraw(ctx, name(m), r.of(m))
+	})
+	for !pr.ended() {
+		if pr.look(r.t, true) != nil && !pr.let(carried) {
+			return errors.New("its entry has changed")
+		}
+		if r.t.Failed() {
+			return errors.New("the call goes on")
+		}
+	}
+	w := pr.job
+	pr.job, r.slots[m] = nil, w.slots
+	return w.err
+}
+
+// write has it written that machine m reboots; where a call without a reply has asked for
+// that again, this is that.
+func (r *replay) write(m int) {
+	pr := r.procs[m]
+	pr.told = false
+	if pr.job != nil {
+		return
+	}
+	slots, reason := r.slots[m], fmt.Sprintf("reboot, step %d", len(r.done))
+	pr.begin(Confirm, func(ctx context.Context) (locksmith.Slots, error) {
+		return pr.store.Advance(ctx, slots, locksmith.PhaseRebooting, reason)
+	})
+}
+
+// recall lets a call see that its change was carried out although it had no reply.
+func (r *replay) recall(m int) {
+	pr := r.procs[m]
+	if pr.told = false; pr.job == nil {
+		return
+	}
+	if pr.look(r.t, true) != nil {
+		pr.let(carried)
+	}
+}
+
+// stop ends machine m's way to its reboot. Where neither the need has gone nor a pause is in
+// the way, it is the store that says so.
+func (r *replay) stop(m int, before State) error {
+	pr, mm := r.procs[m], before.Machine[m]
+	paused, _ := r.model.paused(before, m)
+	if mm.PC != Held || mm.Cured || paused > 0 || pr.lost {
+		pr.told, pr.lost = false, false
+		pr.cancel()
+		if pr.job == nil && before.Queue.place(m) >= 0 {
+			return r.withdraw(m)
+		}
+		return nil
+	}
+	r.write(m)
+	for !pr.ended() {
+		if s := pr.look(r.t, true); s != nil && pr.let(carried) {
+			return errors.New("a machine that has lost a slot has written that it reboots")
+		}
+		if r.t.Failed() {
+			return errors.New("the call goes on")
+		}
+	}
+	w := pr.job
+	pr.job = nil
+	r.slots[m] = w.slots
+	// Two processes that write the same within a second are one to a call that had no reply.
+	if !errors.Is(w.err, locksmith.ErrSlotLost) && !(pr.repeats && w.err == nil && mm.Newer == Earlier) {
+		return fmt.Errorf("the store says %v, want %v", w.err, locksmith.ErrSlotLost)
+	}
+	return nil
+}
+
+func (r *replay) giveBack(m int) {
+	pr := r.procs[m]
+	if pr.job != nil {
+		return
+	}
+	slots := r.slots[m]
+	pr.begin(Release, func(ctx context.Context) (locksmith.Slots, error) {
+		return slots, pr.store.Release(ctx, slots, locksmith.Result{Outcome: "over"})
+	})
+}
+
+// carry lets machine m's request through, which must succeed just where the model says so.
+func (r *replay) carry(m int, before State) error {
+	want := r.model.holds(before, m, before.Machine[m].Flight)
+	if got := r.procs[m].let(carried); got != want {
+		return fmt.Errorf("carried out %v, want %v", got, want)
+	}
+	r.procs[m].answered = true
+	if mm := r.state.Machine[m]; mm.PC == Held && mm.Newer == Itself && r.model.granted(r.state, m) && !r.procs[m].repeats {
+		paused, _ := r.model.paused(r.state, m)
+		r.procs[m].answered = paused > 0 || mm.Cured
+	}
+	return nil
+}
+
+// late carries out what machine m does not wait for any more.
+func (r *replay) late(m int) error {
+	s := r.ghosts[m]
+	if r.ghosts[m] = nil; !late(r.t, s) {
+		return errors.New("it had become void")
+	}
+	r.void = append(r.void, s)
+	return nil
+}
+
+// loseReply ends the patience of the call of machine m's process, or of one try of it.
+func (r *replay) loseReply(m int, newer bool, before State) {
+	pr := r.procs[m]
+	if newer || before.Machine[m].Ghost.Request == NoRequest {
+		r.ghosts[m] = pr.parked
+	}
+	if pr.kind != Grant {
+		if pr.repeats = r.random.IntN(2) == 0; !pr.repeats {
+			pr.cancel()
+		}
+	}
+	pr.let(held)
+}
+
+// crash ends machine m's process, and has the next one ready.
+func (r *replay) crash(m int, newer bool, before State) {
+	pr, mm := r.procs[m], before.Machine[m]
+	if mm.Flight.Request != NoRequest && mm.Flight.Fresh && (newer || mm.Ghost.Request == NoRequest) {
+		r.ghosts[m] = pr.parked
+	}
+	if lease, err := r.lease(m); err == nil && lease != 0 {
+		r.hung[m] = lease
+	}
+	pr.kill()
+	r.procs[m] = r.newProcess()
+}
