@@ -67,8 +67,11 @@ func changes(documents ...string) []chaos.Change {
 				}
 			case f[1] != "gone":
 				by := "" // an old client's, which has no regard to the queue
-				if len(f) > 3 {
+				switch {
+				case len(f) > 3:
 					by = makers[f[3]]
+				case f[1] == "served": // over FleetLock, which knows no boots
+					by = locksmith.ByFleetLock
 				}
 				c.Value = fmt.Appendf(nil, `{"machineID":%q,"startTime":1,"phaseTime":1000,"bootID":%q,"phase":%q,"by":%q}`, f[0], f[1], f[2], by)
 			}
