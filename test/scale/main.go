@@ -18,27 +18,36 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 // scale is one run.
 type scale struct {
 	dir      string // for data, removed at the end
 	quick    bool
-	largest  int // fleet of simulated machines
+	smallest int // fleet of simulated machines
+	largest  int
+	limit    time.Duration // for each fleet
+	abreast  int           // agents on their way into the queue at a time
+	away     time.Duration // how long etcd is, where it is killed
+	watched  time.Duration // how long a fleet is looked at that waits, and that is back
 	progress io.Writer
 	result   result
+
+	reached string // how far the present fleet has come, in words
 }
 
 // result is what a run prints as JSON.
 type result struct {
 	Policies []outcome `json:"policies,omitempty"`
 	Figures  []figure  `json:"figures,omitempty"`
+	Restarts []series  `json:"restarts,omitempty"`
 }
 
 // parts are what can be run, in this order.
@@ -51,7 +60,10 @@ var parts = []struct {
 	{"rollouts", (*scale).rollouts},
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == agentsArg {
+		return simulate(ctx, stdin, stdout, stderr)
+	}
 	var names []string
 	for _, p := range parts {
 		names = append(names, p.name)
@@ -61,7 +73,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	quick := flags.Bool("quick", false, "a short form: smaller fleets")
 	asJSON := flags.Bool("json", false, "print JSON instead of tables")
 	largest := flags.Int("largest", 10_000, "leave out fleets of more simulated `machines`; with -quick at most 100")
+	smallest := flags.Int("smallest", 0, "leave out fleets of fewer simulated `machines`")
 	only := flags.String("only", strings.Join(names, ","), "run only these `parts`")
+	limit := flags.Duration("limit", 10*time.Minute, "give up on a fleet after this `time`, and say how far it came")
+	abreast := flags.Int("abreast", 100, "let so many `machines` look for their places in the queue at a time")
 	plots := flags.String("plots", "", "write the plots to `DIR` and do nothing else")
 	dir := flags.String("dir", "", "where data goes while it runs; empty: the system's temporary directory")
 	if err := flags.Parse(args); err != nil {
@@ -86,9 +101,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 0
 	}
-	s := &scale{quick: *quick, largest: *largest, progress: stderr}
+	s := &scale{quick: *quick, smallest: *smallest, largest: *largest, limit: *limit, abreast: *abreast, away: 5 * time.Second, watched: 10 * time.Second, progress: stderr}
 	if s.quick {
-		s.largest = min(s.largest, 100)
+		s.largest, s.away, s.watched = min(s.largest, 100), time.Second, 2*time.Second
 	}
 	err := s.measure(ctx, *dir, chosen)
 	if *asJSON {
