@@ -61,7 +61,7 @@ func (s *Store) Acquire(ctx context.Context, req locksmith.Request, report func(
 // wait goes through the queue once: it joins, reaches the front and contends. Any
 // error leaves the entries standing; the next wait finds them.
 func (a *attempt) wait(ctx context.Context) (locksmith.Slots, error) {
-	lease, err := a.store.keep.get(ctx)
+	lease, err := a.store.keep.getInTurn(ctx)
 	if err != nil {
 		return locksmith.Slots{}, err
 	}
@@ -99,7 +99,7 @@ func (a *attempt) reachFronts(ctx context.Context, ahead []predecessor) error {
 	first := make(chan struct{}, len(a.groups))
 	for i, g := range a.groups {
 		fronts.Go(func() error {
-			err := a.reachFront(frontCtx, g, ahead[i])
+			err := a.reachFront(frontCtx, g, &ahead[i])
 			first <- struct{}{}
 			return err
 		})
@@ -144,8 +144,8 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) (ahead []predec
 		if err != nil {
 			return nil, view{}, err
 		}
-		ahead = make([]predecessor, len(a.groups))
 		if resp.Succeeded {
+			ahead = make([]predecessor, len(a.groups))
 			a.place = resp.Header.Revision
 			joined = view{revision: a.place, groups: make([]groupView, len(a.groups))}
 			for i, g := range a.groups {
@@ -157,15 +157,23 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) (ahead []predec
 				joined.groups[i].setSemaphore(a.store, first(r[2]))
 				joined.groups[i].setRecord(first(r[3]))
 			}
+			a.ahead = ahead
 			return ahead, joined, nil
 		}
 		entries := make([]*mvccpb.KeyValue, len(a.groups))
 		for i := range a.groups {
 			entries[i] = first(resp.Responses[i])
 		}
+		place := a.place
 		done, err := a.takeOver(ctx, entries, id)
-		if err != nil || done {
-			return ahead, view{}, err
+		if err != nil {
+			return nil, view{}, err
+		}
+		if done {
+			if a.place != place || a.ahead == nil {
+				a.ahead = make([]predecessor, len(a.groups))
+			}
+			return a.ahead, view{}, nil
 		}
 	}
 }
@@ -211,14 +219,15 @@ func (a *attempt) entry() string {
 
 // takeOver deals with entries of this machine that stand already. Our own (an
 // earlier join of this attempt, or with Resume of a process before us) go on
-// under our lease and keep their place. Behind those of another process we wait
-// until they are gone; done is false: join again.
+// under our lease and keep their place; where they hang on it already, as after a
+// connection that was lost for a while, that takes no write. Behind those of another
+// process we wait until they are gone; done is false: join again.
 func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id clientv3.LeaseID) (done bool, err error) {
-	ours, whole := true, true
+	ours, whole, kept := true, true, true
 	var foreign *mvccpb.KeyValue
 	for _, kv := range entries {
 		if kv == nil {
-			whole = false
+			whole, kept = false, false
 			continue
 		}
 		var w locksmith.Waiter
@@ -229,11 +238,16 @@ func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id c
 			continue
 		}
 		whole = whole && slices.Equal(w.Groups, a.groups) && (entries[0] == nil || kv.CreateRevision == entries[0].CreateRevision)
+		kept = kept && w.Nonce == a.nonce && clientv3.LeaseID(kv.Lease) == id
 	}
 	if !ours {
 		a.report("another process on this machine waits for a slot already: waiting behind it")
 		_, err := a.awaitGone(ctx, predecessor{key: foreign.Key, rev: foreign.CreateRevision})
 		return false, err
+	}
+	if whole && kept {
+		a.place = entries[0].CreateRevision
+		return true, nil
 	}
 	var cmps []clientv3.Cmp
 	var then []clientv3.Op
