@@ -29,6 +29,7 @@ type order struct {
 	Groups   int           // that they are spread over; 1: the default group
 	Down     time.Duration // in a reboot
 	Abreast  int           // how many may be on their way into the queue at a time
+	LeaseTTL time.Duration // of each machine's lease
 }
 
 // state is what the machines are doing: the answer to each further line.
@@ -126,7 +127,7 @@ func (m *machines) dial(ctx context.Context, name string) (fleet.Lock, error) {
 		case <-ctx.Done():
 		}
 	}
-	return etcd.Dial(etcd.Config{Endpoints: []string{m.order.Endpoint}, DialOptions: []grpc.DialOption{grpc.WithStatsHandler(&m.links)}})
+	return etcd.Dial(etcd.Config{Endpoints: []string{m.order.Endpoint}, LeaseTTL: m.order.LeaseTTL, DialOptions: []grpc.DialOption{grpc.WithStatsHandler(&m.links)}})
 }
 
 // run is the fleet's life.

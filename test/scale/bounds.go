@@ -24,7 +24,7 @@ func (s *scale) sizes() (list []int) {
 
 // within runs one fleet within the time that it may take, and notes how busy the machine
 // was. Where time runs out the error says how far it came and who had the processors.
-func (s *scale) within(ctx context.Context, n int, run func(context.Context) error) error {
+func (s *scale) within(ctx context.Context, what string, n int, run func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
 	before, err := processors()
@@ -39,11 +39,11 @@ func (s *scale) within(ctx context.Context, n int, run func(context.Context) err
 	}
 	used := after.minus(before)
 	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return fmt.Errorf("this machine does not carry %d machines within %v (-limit): %s. %s. %w", n, s.limit, s.reached, used, err)
+		return fmt.Errorf("%s: this machine does not carry %d machines within %v (-limit): %s; %s. %w", what, n, s.limit, s.reached, used, err)
 	} else if err != nil {
-		return fmt.Errorf("%d machines: %w", n, err)
+		return fmt.Errorf("%s, %d machines: %w", what, n, err)
 	}
-	s.add(figure{Name: "processors that others had meanwhile", Machines: n, Measured: 100 * used.others() / used.all, Unit: "%", Note: used.String()})
+	s.add(figure{Name: what + ", processors that others had", Machines: n, Measured: 100 * used.others() / used.all, Unit: "%", Note: used.String()})
 	return nil
 }
 

@@ -48,7 +48,7 @@ func (s *scale) gather(o order, prepare func(*etcd.Store) error) (c *crowd, err 
 	if c.server, err = s.startEtcd(); err != nil {
 		return nil, err
 	}
-	o.Endpoint, o.Abreast = c.server.Endpoint, s.abreast
+	o.Endpoint, o.Abreast, o.LeaseTTL = c.server.Endpoint, s.abreast, s.lease(o.Machines)
 	c.order = o
 	if c.admin, err = dial(c.server); err != nil {
 		return nil, err
@@ -60,6 +60,24 @@ func (s *scale) gather(o order, prepare func(*etcd.Store) error) (c *crowd, err 
 		return nil, err
 	}
 	return c, c.launch()
+}
+
+// Large fleets have longer leases, as docs/performance.md recommends: they need more time
+// to come back after a restart than the usual ones last.
+const (
+	large      = 5000
+	largeLease = 2 * time.Minute
+)
+
+// lease is how long the leases of so many machines last.
+func (s *scale) lease(machines int) time.Duration {
+	switch {
+	case s.leaseTTL > 0:
+		return s.leaseTTL
+	case machines > large:
+		return largeLease
+	}
+	return etcd.DefaultLeaseTTL
 }
 
 // launch starts the machines' process: this program, called by another name.

@@ -35,6 +35,7 @@ type scale struct {
 	largest  int
 	limit    time.Duration // for each fleet
 	abreast  int           // agents on their way into the queue at a time
+	leaseTTL time.Duration // of each machine's lease; 0: as lease says
 	away     time.Duration // how long etcd is, where it is killed
 	watched  time.Duration // how long a fleet is looked at that waits, and that is back
 	progress io.Writer
@@ -56,67 +57,108 @@ var parts = []struct {
 	run  func(*scale, context.Context) error
 }{
 	{"policies", (*scale).policies},
+	{"entries", (*scale).entries},
 	{"waiting", (*scale).waiting},
 	{"rollouts", (*scale).rollouts},
+	{"servers", (*scale).servers},
+}
+
+// options are what the command line says beyond what a scale has.
+type options struct {
+	json        bool
+	only        []string
+	plots, page string
+	record, dir string
+}
+
+// parse reads the command line. Its errors are said already.
+func parse(args []string, stderr io.Writer) (*scale, options, error) {
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	s, o, only := &scale{away: 5 * time.Second, watched: 10 * time.Second, progress: stderr}, options{}, ""
+	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.BoolVar(&s.quick, "quick", false, "a short form: smaller fleets")
+	flags.IntVar(&s.largest, "largest", 10_000, "leave out fleets of more simulated `machines`; with -quick at most 100")
+	flags.IntVar(&s.smallest, "smallest", 0, "leave out fleets of fewer simulated `machines`")
+	flags.DurationVar(&s.limit, "limit", 10*time.Minute, "give up on a fleet after this `time`, and say how far it came")
+	flags.IntVar(&s.abreast, "abreast", 100, "let so many `machines` look for their places in the queue at a time")
+	flags.DurationVar(&s.leaseTTL, "lease-ttl", 0, "give the machines leases of this `time`, as locksmithd's option of that name does; 0: of 30s, in fleets of more than 5000 of 2m")
+	flags.BoolVar(&o.json, "json", false, "print JSON instead of tables")
+	flags.StringVar(&only, "only", strings.Join(names, ","), "run only these `parts`")
+	flags.StringVar(&o.plots, "plots", "", "write the plots to `DIR`, and run nothing")
+	flags.StringVar(&o.page, "page", "", "write the recorded figures into the page `FILE`, and run nothing")
+	flags.StringVar(&o.record, "record", "", "record what is measured in `FILE`, beside what it has of other runs")
+	flags.StringVar(&o.dir, "dir", "", "where data goes while it runs; empty: the system's temporary directory")
+	if err := flags.Parse(args); err != nil {
+		return nil, o, err
+	}
+	var err error
+	o.only = strings.Split(only, ",")
+	for _, part := range o.only {
+		if !slices.Contains(names, part) {
+			err = fmt.Errorf("no part %q: choose from %s", part, strings.Join(names, ","))
+		}
+	}
+	if flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "scale:", err)
+	}
+	if s.quick {
+		s.largest, s.away, s.watched = min(s.largest, 100), time.Second, 2*time.Second
+	}
+	return s, o, err
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == agentsArg {
 		return simulate(ctx, stdin, stdout, stderr)
 	}
-	var names []string
-	for _, p := range parts {
-		names = append(names, p.name)
-	}
-	flags := flag.NewFlagSet("scale", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	quick := flags.Bool("quick", false, "a short form: smaller fleets")
-	asJSON := flags.Bool("json", false, "print JSON instead of tables")
-	largest := flags.Int("largest", 10_000, "leave out fleets of more simulated `machines`; with -quick at most 100")
-	smallest := flags.Int("smallest", 0, "leave out fleets of fewer simulated `machines`")
-	only := flags.String("only", strings.Join(names, ","), "run only these `parts`")
-	limit := flags.Duration("limit", 10*time.Minute, "give up on a fleet after this `time`, and say how far it came")
-	abreast := flags.Int("abreast", 100, "let so many `machines` look for their places in the queue at a time")
-	plots := flags.String("plots", "", "write the plots to `DIR` and do nothing else")
-	dir := flags.String("dir", "", "where data goes while it runs; empty: the system's temporary directory")
-	if err := flags.Parse(args); err != nil {
+	s, o, err := parse(args, stderr)
+	if err != nil {
 		return 2
 	}
-	fail := func(code int, err error) int {
-		fmt.Fprintln(stderr, "scale:", err)
-		return code
-	}
-	chosen := strings.Split(*only, ",")
-	for _, part := range chosen {
-		if !slices.Contains(names, part) {
-			return fail(2, fmt.Errorf("no part %q: choose from %s", part, strings.Join(names, ",")))
-		}
-	}
-	if flags.NArg() > 0 {
-		return fail(2, fmt.Errorf("unexpected argument %q", flags.Arg(0)))
-	}
-	if *plots != "" {
-		if err := writePlots(*plots); err != nil {
-			return fail(1, err)
-		}
-		return 0
-	}
-	s := &scale{quick: *quick, smallest: *smallest, largest: *largest, limit: *limit, abreast: *abreast, away: 5 * time.Second, watched: 10 * time.Second, progress: stderr}
-	if s.quick {
-		s.largest, s.away, s.watched = min(s.largest, 100), time.Second, 2*time.Second
-	}
-	err := s.measure(ctx, *dir, chosen)
-	if *asJSON {
-		out := json.NewEncoder(stdout)
-		out.SetIndent("", "  ")
-		err = errors.Join(err, out.Encode(s.result))
+	if o.plots != "" || o.page != "" {
+		err = document(o.plots, o.page)
 	} else {
-		s.print(stdout)
+		err = s.report(stdout, o, s.measure(ctx, o.dir, o.only))
 	}
 	if err != nil {
-		return fail(1, err)
+		fmt.Fprintln(stderr, "scale:", err)
+		return 1
 	}
 	return 0
+}
+
+// report shows and records what was measured, and returns all that went wrong.
+func (s *scale) report(stdout io.Writer, o options, err error) error {
+	if o.record != "" {
+		err = errors.Join(err, s.result.record(o.record))
+	}
+	if !o.json {
+		s.print(stdout)
+		return err
+	}
+	out := json.NewEncoder(stdout)
+	out.SetIndent("", "  ")
+	return errors.Join(err, out.Encode(s.result))
+}
+
+// document writes the plots and the page, where they are asked for.
+func document(plots, page string) error {
+	if plots != "" {
+		if err := writePlots(plots); err != nil {
+			return err
+		}
+	}
+	if page != "" {
+		return writePage(page)
+	}
+	return nil
 }
 
 // measure runs the parts. One that fails keeps what it has measured, and keeps none of

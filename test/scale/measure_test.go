@@ -30,6 +30,7 @@ func TestHundredMachines(t *testing.T) {
 		"memory of a waiting agent":               {10, 1000},
 		"memory of etcd for it":                   {10, 2000},
 		"keep-alives while all wait":              anything,
+		"etcd's processor time while all wait":    anything,
 		"until a machine is down after a release": anything,
 		"requests that a release sets going":      {5, 60},
 		"until all know of a pause":               anything,
@@ -42,7 +43,9 @@ func TestHundredMachines(t *testing.T) {
 		"rollout, 20 at a time":                   {5, 1e9},
 		"rollout, 20 at a time, etcd":             {14, 60},
 		"rollout, 20 at a time, presence":         {1, 8},
-		"processors that others had meanwhile":    {0, 100},
+		"waiting, processors that others had":     {0, 100},
+
+		"rollout, 20 at a time, processors that others had": {0, 100},
 	}
 	seen := make(map[string]bool)
 	for _, f := range r.Figures {
@@ -98,6 +101,37 @@ func TestIdealOfRollouts(t *testing.T) {
 		if got := r.ideal(); got != time.Duration(want)*rolloutDown {
 			t.Errorf("%+v: %v, want %d times %v", r, got, want, rolloutDown)
 		}
+	}
+}
+
+// A rollout in which too many were down, or one did not reboot, is no figure.
+func TestRolloutIsChecked(t *testing.T) {
+	r := rollout{100, 1, 20}
+	for want, end := range map[string]state{
+		"21 machines of a group were down at once, of which 20 may be": {Most: 21},
+		"1 machines did not reboot exactly once: [m7]":                 {Most: 20, Unproven: []string{"m7"}},
+	} {
+		if err := r.check(end); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if err := r.check(state{Most: 20}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A fleet that is not done in time is given up with a word about how far it came.
+func TestLimit(t *testing.T) {
+	s := &scale{limit: time.Millisecond}
+	err := s.within(t.Context(), "waiting", 10_000, func(ctx context.Context) error {
+		s.reached = "7 were there"
+		return s.await(ctx, "the others", time.Microsecond, func() (bool, error) { return false, nil })
+	})
+	if err == nil || !strings.Contains(err.Error(), "waiting: this machine does not carry 10000 machines within 1ms (-limit): 7 were there; of ") {
+		t.Errorf("error: %v", err)
+	}
+	if len(s.result.Figures) != 0 {
+		t.Errorf("figures: %+v", s.result.Figures)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/locksmith-reboot/locksmith/test/scale/plot"
 )
 
 // sample is what was counted up to a moment after etcd's process was started again.
@@ -135,4 +137,38 @@ func (r series) worst(value func(sample) float64) (most float64) {
 		}
 	}
 	return most
+}
+
+// rates are the requests a second, from one second to the next.
+func (r series) rates() (points []plot.Point) {
+	from := r.Samples[0]
+	for _, to := range r.Samples[1:] {
+		if to.At-from.At < 1 || to.At > restartShown {
+			continue
+		}
+		// Where nothing comes the line is at the foot of a logarithmic axis.
+		points = append(points, plot.Point{X: to.At, Y: min(max(1, (to.Requests-from.Requests)/(to.At-from.At)), restartMost)})
+		from = to
+	}
+	return points
+}
+
+// What the drawing reaches to: seconds, and requests a second.
+const (
+	restartShown = 60
+	restartMost  = 10_000
+)
+
+// restartChart draws what etcd is asked after it was killed, for fleets of each size.
+func restartChart(runs []series) plot.Chart {
+	c := plot.Chart{Title: "Requests to an etcd that is back, a second", Note: fmt.Sprintf("killed, and %g s later started again; keep-alives count; measured", runs[0].Away),
+		X: plot.Axis{Label: "seconds since its process started", Linear: true, Ticks: []plot.Tick{{At: 0, Label: "0"}, {At: 10, Label: "10"}, {At: 20, Label: "20"},
+			{At: 30, Label: "30"}, {At: 40, Label: "40"}, {At: 50, Label: "50"}, {At: restartShown, Label: "60"}}},
+		Y: plot.Axis{Label: "requests a second", Ticks: []plot.Tick{{At: 1, Label: "≤ 1"}, {At: 10, Label: "10"}, {At: 100, Label: "100"}, {At: 1000, Label: "1,000"}, {At: restartMost, Label: "≥ 10,000"}}}}
+	for _, run := range runs {
+		if points := run.rates(); len(points) > 0 {
+			c.Lines = append(c.Lines, plot.Line{Name: fmt.Sprintf("%d machines", run.Machines), Points: points})
+		}
+	}
+	return c
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,16 +22,14 @@ type rollout struct {
 
 // rollouts reboots fleets and holds the time against the ideal: as many at a time as may
 // be, with nothing in between.
-func (s *scale) rollouts(ctx context.Context) error {
+func (s *scale) rollouts(ctx context.Context) (err error) {
 	for _, r := range []rollout{{100, 1, 20}, {1000, 1, 10}, {1000, 1, 50}, {999, 3, 10}, {10_000, 1, 100}, {9999, 3, 33}, {10_000, 1, 500}} {
 		if r.machines < s.smallest || r.machines > s.largest {
 			continue
 		}
-		if err := s.within(ctx, r.machines, func(ctx context.Context) error { return s.rollout(ctx, r) }); err != nil {
-			return err
-		}
+		err = errors.Join(err, s.within(ctx, r.name(), r.machines, func(ctx context.Context) error { return s.rollout(ctx, r) }))
 	}
-	return nil
+	return err
 }
 
 // ideal is how long the largest group takes.
@@ -77,14 +76,7 @@ func (s *scale) rollout(ctx context.Context, r rollout) error {
 	if err != nil {
 		return err
 	}
-	start := time.Now()
-	if err := r.setMax(ctx, c.admin, r.atOnce); err != nil {
-		return err
-	}
-	_, err = c.awaitState(ctx, "all to have rebooted", 50*time.Millisecond, func(s state) bool {
-		c.reached = fmt.Sprintf("%d of %d machines had rebooted %.0f s after they could, which is ideally done in %.0f s", s.Released, r.machines, time.Since(start).Seconds(), r.ideal().Seconds())
-		return s.Released == r.machines
-	})
+	start, err := c.reboot(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -100,11 +92,8 @@ func (s *scale) rollout(ctx context.Context, r rollout) error {
 	if err != nil {
 		return err
 	}
-	if end.Most > r.atOnce {
-		return fmt.Errorf("%d machines of a group were down at once, of which %d may be", end.Most, r.atOnce)
-	}
-	if len(end.Unproven) > 0 {
-		return fmt.Errorf("%d machines did not reboot exactly once: %.200s", len(end.Unproven), fmt.Sprint(end.Unproven))
+	if err := r.check(end); err != nil {
+		return err
 	}
 	n := float64(r.machines)
 	s.add(figure{Name: r.name(), Machines: r.machines, Measured: end.Last.Sub(start).Seconds(), Unit: "s", Ideal: r.ideal().Seconds(),
@@ -112,6 +101,31 @@ func (s *scale) rollout(ctx context.Context, r rollout) error {
 	s.add(figure{Name: r.name() + ", etcd", Machines: r.machines, Measured: (after.requests - before.requests) / n, Unit: "requests/machine",
 		Note: fmt.Sprintf("but keep-alives; watches opened count; %.2f ms of etcd's CPU each", 1000*(after.cpu-before.cpu)/n)})
 	s.add(figure{Name: r.name() + ", presence", Machines: r.machines, Measured: float64(written-seen) / n, Unit: "writes/machine", Note: "from its place in the queue to the end of its reboot"})
+	return nil
+}
+
+// reboot lets the machines go, and returns when that was, once all are through.
+func (c *crowd) reboot(ctx context.Context, r rollout) (start time.Time, err error) {
+	start = time.Now()
+	if err := r.setMax(ctx, c.admin, r.atOnce); err != nil {
+		return start, err
+	}
+	_, err = c.awaitState(ctx, "all to have rebooted", 50*time.Millisecond, func(s state) bool {
+		c.reached = fmt.Sprintf("%d of %d machines had rebooted %.0f s after they could, which is ideally done in %.0f s",
+			s.Released, r.machines, time.Since(start).Seconds(), r.ideal().Seconds())
+		return s.Released == r.machines
+	})
+	return start, err
+}
+
+// check holds what the machines did against what they may.
+func (r rollout) check(end state) error {
+	if end.Most > r.atOnce {
+		return fmt.Errorf("%d machines of a group were down at once, of which %d may be", end.Most, r.atOnce)
+	}
+	if len(end.Unproven) > 0 {
+		return fmt.Errorf("%d machines did not reboot exactly once: %.200s", len(end.Unproven), fmt.Sprint(end.Unproven))
+	}
 	return nil
 }
 

@@ -13,7 +13,7 @@ import (
 // cost, and what one release, a pause and a restart of etcd set going.
 func (s *scale) waiting(ctx context.Context) error {
 	for _, n := range s.sizes() {
-		if err := s.within(ctx, n, func(ctx context.Context) error { return s.wait(ctx, n) }); err != nil {
+		if err := s.within(ctx, "waiting", n, func(ctx context.Context) error { return s.wait(ctx, n) }); err != nil {
 			return err
 		}
 	}
@@ -82,7 +82,7 @@ func (c *crowd) measureFilling(ctx context.Context) error {
 		return err
 	}
 	n := float64(c.order.Machines)
-	c.figure("until all are in the queue", took.Seconds(), "s", fmt.Sprintf("at most %d on their way at a time", c.order.Abreast))
+	c.figure("until all are in the queue", took.Seconds(), "s", fmt.Sprintf("at most %d on their way at a time; leases of %v", c.order.Abreast, c.order.LeaseTTL))
 	c.figure("requests to get there", (full.requests-before.requests)/n, "requests/machine", fmt.Sprintf("%.1f ms of etcd's CPU each; watches opened count", 1000*(full.cpu-before.cpu)/n))
 	waiting, err := c.state(askMemory)
 	if err != nil {
@@ -123,8 +123,8 @@ func (c *crowd) idle(ctx context.Context) error {
 		return err
 	}
 	c.figure("keep-alives while all wait", (to.keepAlives-from.keepAlives)/seconds, "/s",
-		fmt.Sprintf("%.1f %% of a core in etcd; %g other requests in %.0f s; %d connections lost", 100*(to.cpu-from.cpu)/seconds,
-			to.requests-from.requests, seconds, is.Lost-was.Lost))
+		fmt.Sprintf("%g other requests in %.0f s; %d connections lost", to.requests-from.requests, seconds, is.Lost-was.Lost))
+	c.figure("etcd's processor time while all wait", 100*(to.cpu-from.cpu)/seconds, "% of a core", "")
 	return nil
 }
 

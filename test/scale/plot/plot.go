@@ -1,4 +1,4 @@
-// Package plot draws lines over two logarithmic axes as SVG. A drawing stands alone: it
+// Package plot draws lines over two axes, logarithmic or not, as SVG. A drawing stands alone: it
 // brings its colours for light and dark pages, and the same Chart gives the same bytes.
 //
 // It must not know what the lines mean.
@@ -23,13 +23,14 @@ type Chart struct {
 
 // Axis is one of the two.
 type Axis struct {
-	Label string
-	Ticks []Tick // 2 or more, growing; the axis reaches from the first to the last
+	Label  string
+	Ticks  []Tick // 2 or more, growing; the axis reaches from the first to the last
+	Linear bool   // false: logarithmic
 }
 
 // Tick is a place on an axis.
 type Tick struct {
-	At    float64 // more than 0
+	At    float64 // more than 0 on a logarithmic axis
 	Label string
 }
 
@@ -40,7 +41,7 @@ type Line struct {
 	Points []Point // 1 or more, within the axes
 }
 
-// Point is one value; both coordinates are more than 0.
+// Point is one value.
 type Point struct{ X, Y float64 }
 
 // Sizes in units of the drawing, which are CSS pixels where it is shown as wide as it is.
@@ -87,8 +88,8 @@ func (c Chart) check() error {
 		return fmt.Errorf("%d lines: must be 1 to %d", len(c.Lines), most)
 	}
 	for _, a := range []Axis{c.X, c.Y} {
-		if len(a.Ticks) < 2 || a.Ticks[0].At <= 0 {
-			return fmt.Errorf("axis %q: wants two ticks or more, above 0", a.Label)
+		if len(a.Ticks) < 2 || a.Ticks[0].At <= 0 && !a.Linear {
+			return fmt.Errorf("axis %q: wants two ticks or more, above 0 unless it is linear", a.Label)
 		}
 		if !slices.IsSortedFunc(a.Ticks, func(a, b Tick) int { return cmp.Compare(a.At, b.At) }) || a.Ticks[0].At == a.Ticks[len(a.Ticks)-1].At {
 			return fmt.Errorf("axis %q: ticks must grow", a.Label)
@@ -113,6 +114,9 @@ func (a Axis) holds(v float64) bool { return v >= a.Ticks[0].At && v <= a.Ticks[
 // part is how far along the axis v lies, from 0 to 1.
 func (a Axis) part(v float64) float64 {
 	first, last := a.Ticks[0].At, a.Ticks[len(a.Ticks)-1].At
+	if a.Linear {
+		return (v - first) / (last - first)
+	}
 	return math.Log(v/first) / math.Log(last/first)
 }
 

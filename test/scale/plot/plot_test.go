@@ -108,6 +108,22 @@ func TestDrawing(t *testing.T) {
 	}
 }
 
+// On a linear axis the middle is in the middle, and it may begin at 0.
+func TestLinearAxis(t *testing.T) {
+	c := chart()
+	c.X = plot.Axis{Label: "seconds", Linear: true, Ticks: []plot.Tick{{At: 0, Label: "0"}, {At: 100, Label: "100"}}}
+	c.Lines = []plot.Line{{Name: "straight", Points: []plot.Point{{X: 0, Y: 1}, {X: 50, Y: 1}, {X: 100, Y: 1}}}}
+	svg, err := plot.SVG(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range parse(t, svg) {
+		if e.name == "polyline" && e.at["points"] != "84.0,388.0 338.0,388.0 592.0,388.0" {
+			t.Errorf("the line goes %s", e.at["points"])
+		}
+	}
+}
+
 // Names stand beside each other's lines, not on each other, and within the drawing.
 func TestNamesStandApart(t *testing.T) {
 	svg, err := plot.SVG(chart())
