@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile scale scale-plots chaos soak soak-plots
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile scale scale-record scale-plots chaos soak soak-plots
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -54,8 +54,11 @@ model: ## explore the model of the protocol in its long form, and walk through i
 scale: ## how it behaves as fleets grow: policies on virtual time, ten thousand machines on one etcd
 	@go run ./test/scale
 
-scale-plots: ## draw docs/images/scale-*.svg anew
-	@go run ./test/scale -plots docs/images
+scale-record: ## the same, recorded and written into docs/performance.md (an hour, on a machine without other work)
+	@go run ./test/scale -record test/scale/measured.json && $(MAKE) scale-plots
+
+scale-plots: ## draw docs/images/scale-*.svg anew, and write the recorded figures into docs/performance.md
+	@go run ./test/scale -plots docs/images -page docs/performance.md
 
 soak: ## a fleet of 200 for DURATION (2h) with rollouts and faults: does anything grow? samples go to SAMPLES (soak.jsonl)
 	@go run ./test/soak -duration $(or $(DURATION),2h) -samples $(or $(SAMPLES),soak.jsonl)

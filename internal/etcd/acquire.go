@@ -22,10 +22,11 @@ type attempt struct {
 	nonce string
 	news  news
 
-	place     int64 // CreateRevision of our queue entries; 0: not queued
-	joined    bool  // a join was sent, so that entries may stand
-	unsettled bool  // it was sent and has no reply: entries may yet appear
-	ambiguous bool  // a grant was sent whose reply has not come
+	place     int64         // CreateRevision of our queue entries; 0: not queued
+	ahead     []predecessor // of each group, as last known for that place; nil: not known
+	joined    bool          // a join was sent, so that entries may stand
+	unsettled bool          // it was sent and has no reply: entries may yet appear
+	ambiguous bool          // a grant was sent whose reply has not come
 }
 
 func (s *Store) newAttempt(req locksmith.Request, queued bool, report func(string)) (*attempt, error) {

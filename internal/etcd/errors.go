@@ -182,10 +182,36 @@ func (s *Store) tried() string {
 // a refused connection, a wrong authority and a silent server all alike as a
 // deadline that passed. transient is false if at every endpoint the files or the
 // names given are the fault.
+//
+// What was found holds for a while, for failures of the same kind: each look is one more
+// connection to an etcd that may have too many already, and all who wait in a large
+// fleet would open one at every try.
 func (s *Store) diagnose(err error) (msg string, transient bool) {
 	if len(s.cfg.Endpoints) == 0 {
 		return "no answer from etcd: " + plain(err), true
 	}
+	s.found.mu.Lock()
+	defer s.found.mu.Unlock()
+	if kind := codeOf(err); kind != s.found.kind || time.Since(s.found.at) > probeAgain {
+		s.found.msg, s.found.transient = s.probeAll()
+		s.found.kind, s.found.at = kind, time.Now()
+	}
+	return s.found.msg, s.found.transient
+}
+
+// diagnosis is what diagnose found last.
+type diagnosis struct {
+	mu        sync.Mutex
+	kind      codes.Code // of the failure
+	at        time.Time  // zero: never
+	msg       string
+	transient bool
+}
+
+// probeAgain is for how long a diagnosis holds.
+const probeAgain = 10 * time.Second
+
+func (s *Store) probeAll() (msg string, transient bool) {
 	parts := make([]string, len(s.cfg.Endpoints))
 	passing := make([]bool, len(parts))
 	var wg sync.WaitGroup

@@ -18,23 +18,25 @@ type predecessor struct {
 }
 
 // reachFront returns when nobody of our priority is before us in group. It
-// watches one key: the entry right before ours.
-func (a *attempt) reachFront(ctx context.Context, group locksmith.Group, ahead predecessor) error {
+// watches one key: the entry right before ours, which ahead keeps: whoever has to begin
+// again with a place that it still has need not look for it. Where a whole fleet does so,
+// after its etcd was away, each look would be a pass over all of them.
+func (a *attempt) reachFront(ctx context.Context, group locksmith.Group, ahead *predecessor) error {
 	for {
 		if ahead.key == nil {
 			var err error
-			if ahead, err = a.look(ctx, group); err != nil || ahead.key == nil {
+			if *ahead, err = a.look(ctx, group); err != nil || ahead.key == nil {
 				return err
 			}
 		}
-		gone, err := a.awaitGone(ctx, ahead)
+		gone, err := a.awaitGone(ctx, *ahead)
 		if err != nil {
 			return err
 		}
 		if served, err := a.wasServed(ctx, group, ahead.key, gone); err != nil || served {
 			return err
 		}
-		ahead = predecessor{}
+		*ahead = predecessor{}
 	}
 }
 

@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -20,7 +21,8 @@ type lease struct {
 type leaseKeeper struct {
 	store *Store
 	mu    gate
-	cur   *lease // nil: none yet, or lost
+	cur   *lease    // nil: none yet, or lost
+	next  time.Time // when it is this machine's turn to ask for another; zero: at once
 }
 
 // gate is a mutex for what may take as long as a request: those who wait for it
@@ -40,20 +42,61 @@ func (g gate) enter(ctx context.Context) error {
 
 func (g gate) leave() { <-g }
 
+func (k *leaseKeeper) ttl() time.Duration { return max(time.Second, k.store.cfg.LeaseTTL) }
+
 // get returns the lease, and asks for one where there is none.
 func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
 	if err := k.mu.enter(ctx); err != nil {
 		return nil, err
 	}
 	defer k.mu.leave()
-	if k.cur != nil {
-		select {
-		case <-k.cur.lost:
-			k.cur = nil
-		default:
-			return k.cur, nil
-		}
+	if k.stands() {
+		return k.cur, nil
 	}
+	l, err := k.grant(ctx)
+	if err == nil {
+		k.cur, k.next = l, time.Time{}
+	}
+	return l, err
+}
+
+// getInTurn is get for one of many machines. A lease that was lost is not made up for at
+// once: where etcd was away or too busy, all of a fleet have lost theirs in the same
+// moment, and with it what hung on it. Ten thousand that come back together keep etcd
+// from the keep-alives of those that are back already, which then lose theirs again,
+// without end. So they come back over as long as a lease lasts.
+func (k *leaseKeeper) getInTurn(ctx context.Context) (*lease, error) {
+	if err := k.mu.enter(ctx); err != nil {
+		return nil, err
+	}
+	var wait time.Duration
+	if !k.stands() {
+		wait = time.Until(k.next)
+	}
+	k.mu.leave() // for who wants to drop it
+	if wait > 0 && !pause(ctx, wait) {
+		return nil, context.Cause(ctx)
+	}
+	return k.get(ctx)
+}
+
+// stands says whether there is a lease, and notes when the next may be asked for where it
+// was lost. The caller is in the gate.
+func (k *leaseKeeper) stands() bool {
+	if k.cur == nil {
+		return false
+	}
+	select {
+	case <-k.cur.lost:
+		k.cur, k.next = nil, time.Now().Add(rand.N(k.ttl()))
+		return false
+	default:
+		return true
+	}
+}
+
+// grant asks for a lease and keeps it alive.
+func (k *leaseKeeper) grant(ctx context.Context) (*lease, error) {
 	limited, cancel := k.store.limit(ctx)
 	defer cancel()
 	cl, err := k.store.client()
@@ -61,13 +104,12 @@ func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
 		return nil, err
 	}
 	began := time.Now()
-	granted, err := cl.Grant(limited, max(1, int64(k.store.cfg.LeaseTTL/time.Second)))
+	granted, err := cl.Grant(limited, int64(k.ttl()/time.Second))
 	if err != nil {
 		return nil, err
 	}
 	keepCtx, stop := context.WithCancel(clientv3.WithRequireLeader(context.Background()))
 	l := &lease{id: granted.ID, lost: make(chan struct{}), stop: stop}
-	k.cur = l
 	go func() {
 		defer close(l.lost)
 		defer stop()
@@ -86,14 +128,17 @@ func (k *leaseKeeper) get(ctx context.Context) (*lease, error) {
 func (l *lease) keep(ctx context.Context, client pb.LeaseClient, began time.Time, ttl int64) {
 	life := time.Duration(ttl) * time.Second
 	every, until := life*3/10, began.Add(life)
-	back := newRetry()
+	// There is time for more tries after a failed one, and no use for haste: an etcd that
+	// is too busy for the keep-alives of a fleet must not get ten times as many.
+	retrying := func() *retry { return &retry{next: every / 10} }
+	back := retrying()
 	for wait := every; pause(ctx, min(wait, time.Until(until))) && time.Now().Before(until); wait = back.delay() {
 		renewed, err := l.renew(ctx, client, until, every)
 		if err == nil { // gone, as etcd says
 			return
 		}
 		if renewed.After(until) { // before the stream broke
-			until, back = renewed, newRetry()
+			until, back = renewed, retrying()
 		}
 	}
 }

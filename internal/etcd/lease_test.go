@@ -1,6 +1,9 @@
 package etcd
 
 import (
+	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,4 +94,54 @@ func TestLeaseWithoutAnswers(t *testing.T) {
 			})
 		}
 	})
+}
+
+// Machines that lost their leases in the same moment come back one after the other, over
+// as long as a lease lasts. Who is not one of many, or gave its lease up, does not wait.
+func TestLostLeasesComeBackInTurn(t *testing.T) {
+	t.Parallel()
+	const n, ttl = 40, 4 * time.Second
+	srv := etcdtest.Start(t, etcdtest.Embedded)
+	stores, leases := make([]*Store, n), make([]*lease, n)
+	for i := range stores {
+		stores[i] = dial(t, srv.Endpoint, func(c *Config) { c.LeaseTTL = ttl })
+		leases[i] = must(stores[i].keep.getInTurn(t.Context()))(t)
+	}
+	for _, l := range leases {
+		must(srv.Client(t).Revoke(t.Context(), l.id))(t)
+	}
+	for _, l := range leases {
+		dies(t, l, 0, ttl)
+	}
+	var early atomic.Int64
+	var turns sync.WaitGroup
+	for _, s := range stores[1:] {
+		turns.Go(func() {
+			limited, cancel := context.WithTimeout(t.Context(), ttl/2)
+			defer cancel()
+			if _, err := s.keep.getInTurn(limited); err == nil {
+				early.Add(1)
+			}
+		})
+	}
+	if _, err := stores[0].keep.get(t.Context()); err != nil {
+		t.Error(err)
+	}
+	turns.Wait()
+	// Half of them on average; a binomial of 39 is outside with a chance of 1 in 10,000.
+	if got := early.Load(); got > 32 {
+		t.Errorf("in half the time %d of %d came back", got, n-1)
+	}
+	for _, s := range stores[1:] {
+		turns.Go(func() {
+			if _, err := s.keep.getInTurn(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	turns.Wait()
+	stores[1].keep.drop(true)
+	if left := time.Until(stores[1].keep.next); left > 0 {
+		t.Errorf("who gave its lease up waits for %v", left)
+	}
 }

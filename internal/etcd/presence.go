@@ -70,7 +70,7 @@ func (s *Store) KeepPresence(ctx context.Context, latest <-chan locksmith.Presen
 				back, lapsed = newRetry(), a.lease.lost
 				continue
 			}
-			s.log.Debug("presence not announced", "machine", plan.newest.MachineID, "error", s.explain(ctx, a.err))
+			s.log.Debug("presence not announced", "machine", plan.newest.MachineID, "error", plain(a.err))
 			plan.retry = time.Now().Add(back.delay())
 		}
 	}
@@ -85,7 +85,7 @@ type announcement struct {
 // announce writes both keys. It is cancelled with ctx: one that is carried out later
 // does no harm.
 func (s *Store) announce(ctx context.Context, p locksmith.Presence) announcement {
-	l, err := s.keep.get(ctx)
+	l, err := s.keep.getInTurn(ctx)
 	if err != nil {
 		return announcement{err: err}
 	}

@@ -61,7 +61,7 @@ func (s *Store) Acquire(ctx context.Context, req locksmith.Request, report func(
 // wait goes through the queue once: it joins, reaches the front and contends. Any
 // error leaves the entries standing; the next wait finds them.
 func (a *attempt) wait(ctx context.Context) (locksmith.Slots, error) {
-	lease, err := a.store.keep.get(ctx)
+	lease, err := a.store.keep.getInTurn(ctx)
 	if err != nil {
 		return locksmith.Slots{}, err
 	}
@@ -99,7 +99,7 @@ func (a *attempt) reachFronts(ctx context.Context, ahead []predecessor) error {
 	first := make(chan struct{}, len(a.groups))
 	for i, g := range a.groups {
 		fronts.Go(func() error {
-			err := a.reachFront(frontCtx, g, ahead[i])
+			err := a.reachFront(frontCtx, g, &ahead[i])
 			first <- struct{}{}
 			return err
 		})
@@ -138,29 +138,40 @@ func (a *attempt) join(ctx context.Context, id clientv3.LeaseID) (ahead []predec
 				clientv3.OpPut(key, a.entry(), clientv3.WithLease(id)),
 				clientv3.OpPut(tailKey(g, a.priority), a.machine, clientv3.WithPrevKV()),
 				clientv3.OpGet(semaphoreKey(g)), clientv3.OpGet(holderKey(g, a.machine)))
-			els = append(els, clientv3.OpGet(key))
+			els = append(els, clientv3.OpGet(key), clientv3.OpGet(semaphoreKey(g)), clientv3.OpGet(holderKey(g, a.machine)))
 		}
 		resp, err := a.enqueue(ctx, cmps, then, els)
 		if err != nil {
 			return nil, view{}, err
 		}
-		ahead = make([]predecessor, len(a.groups))
 		if resp.Succeeded {
+			ahead = make([]predecessor, len(a.groups))
 			a.place = resp.Header.Revision
 			for i, g := range a.groups {
 				if tail := resp.Responses[4*i+1].GetResponsePut().PrevKv; tail != nil {
 					ahead[i] = predecessor{key: []byte(queueKey(g, a.priority, string(tail.Value))), rev: tail.ModRevision}
 				}
 			}
+			a.ahead = ahead
 			return ahead, a.holding(resp), nil
 		}
 		entries := make([]*mvccpb.KeyValue, len(a.groups))
 		for i := range a.groups {
-			entries[i] = first(resp.Responses[i])
+			entries[i] = first(resp.Responses[3*i])
 		}
+		place := a.place
 		joined, done, err := a.takeOver(ctx, entries, id)
-		if err != nil || done {
-			return ahead, joined, err
+		if err != nil {
+			return nil, view{}, err
+		}
+		if done {
+			if a.place != place || a.ahead == nil {
+				a.ahead = make([]predecessor, len(a.groups))
+			}
+			if joined.groups == nil { // what stood was enough
+				joined = a.holding(resp)
+			}
+			return a.ahead, joined, nil
 		}
 	}
 }
@@ -217,15 +228,17 @@ func (a *attempt) entry() string {
 
 // takeOver deals with entries of this machine that stand already. Our own (an
 // earlier join of this attempt, or with Resume of a process before us) go on
-// under our lease and keep their place. Behind those of another process we wait
-// until they are gone; done is false: join again. joined is what this machine holds by
-// then: the reply to the join that made the entries may have been lost as well.
+// under our lease and keep their place; where they hang on it already, as after a
+// connection that was lost for a while, that takes no write, and joined is nothing.
+// Behind those of another process we wait until they are gone; done is false: join again.
+// joined is what this machine holds by then: the reply to the join that made the entries
+// may have been lost as well.
 func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id clientv3.LeaseID) (joined view, done bool, err error) {
-	ours, whole := true, true
+	ours, whole, kept := true, true, true
 	var foreign *mvccpb.KeyValue
 	for _, kv := range entries {
 		if kv == nil {
-			whole = false
+			whole, kept = false, false
 			continue
 		}
 		var w locksmith.Waiter
@@ -236,11 +249,16 @@ func (a *attempt) takeOver(ctx context.Context, entries []*mvccpb.KeyValue, id c
 			continue
 		}
 		whole = whole && slices.Equal(w.Groups, a.groups) && (entries[0] == nil || kv.CreateRevision == entries[0].CreateRevision)
+		kept = kept && w.Nonce == a.nonce && clientv3.LeaseID(kv.Lease) == id
 	}
 	if !ours {
 		a.report("another process on this machine waits for a slot already: waiting behind it")
 		_, err := a.awaitGone(ctx, predecessor{key: foreign.Key, rev: foreign.CreateRevision})
 		return view{}, false, err
+	}
+	if whole && kept {
+		a.place = entries[0].CreateRevision
+		return view{}, true, nil
 	}
 	var cmps []clientv3.Cmp
 	var then []clientv3.Op

@@ -70,15 +70,18 @@ type Store struct {
 	policies  policyCache
 	stats     stats
 	unsettled unsettled
+	found     diagnosis
 
 	streams atomic.Int64 // counts those whose tokens had lapsed
 }
 
 // reconnect bounds how long a client stays away from an etcd that is back: gRPC
-// itself would go up to two minutes. Its jitter spreads a fleet's reconnects.
+// itself would go up to two minutes. Its jitter spreads a fleet's reconnects. An etcd
+// that ten thousand come back to at once takes its time to greet each: who gave up
+// after a few seconds and came again would be greeted later still.
 var reconnect = grpc.WithConnectParams(grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 500 * time.Millisecond, Multiplier: 1.6, Jitter: 0.4, MaxDelay: 10 * time.Second},
-	MinConnectTimeout: 5 * time.Second,
+	MinConnectTimeout: 20 * time.Second,
 })
 
 // window is how much an answer may be ahead of its reader, in bytes. A window that gRPC
@@ -178,10 +181,11 @@ func (s *Store) client() (*clientv3.Client, error) {
 	cl, err := clientv3.New(clientv3.Config{
 		Endpoints: s.cfg.Endpoints,
 		TLS:       s.tls.config(),
-		// A peer that vanished without a word is found within 15 s; etcd
-		// refuses pings more often than every 5 s.
+		// A peer that vanished without a word is found within 20 s; etcd
+		// refuses pings more often than every 5 s. One that is merely busy
+		// must not be left for it: the new connection is more work than the ping.
 		DialKeepAliveTime:    10 * time.Second,
-		DialKeepAliveTimeout: 5 * time.Second,
+		DialKeepAliveTimeout: 10 * time.Second,
 		// Reads are repeated for about as long as an election takes; a refused
 		// connection is reported after that and not at the time limit.
 		MaxUnaryRetries:    readTries,

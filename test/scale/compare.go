@@ -129,7 +129,12 @@ func draw(sizes []int) (map[string][]byte, error) {
 		}
 		files[d.file] = svg
 	}
-	return files, nil
+	r, err := recorded()
+	if err != nil || len(r.Restarts) == 0 {
+		return files, err
+	}
+	files["scale-restart.svg"], err = plot.SVG(restartChart(r.Restarts))
+	return files, err
 }
 
 // writePlots writes all plots to a directory.

@@ -31,7 +31,7 @@ func TestPlotsAreCurrent(t *testing.T) {
 
 func TestPolicies(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"-quick", "-json", "-only", "policies", "-dir", t.TempDir()}, &stdout, &stderr); code != 0 {
+	if code := run(t.Context(), []string{"-quick", "-json", "-only", "policies", "-dir", t.TempDir()}, nil, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit %d: %s", code, &stderr)
 	}
 	var r result
@@ -69,7 +69,7 @@ MACHINES  MAX  POLICY  MAKESPAN  x IDEAL  WAIT P50  P99   MAX   REQUESTS  IN WOR
 func TestCommandLine(t *testing.T) {
 	for _, args := range [][]string{{"-only", "x"}, {"-nothing"}, {"more"}} {
 		var stderr bytes.Buffer
-		if code := run(t.Context(), args, &stderr, &stderr); code != 2 || stderr.Len() == 0 {
+		if code := run(t.Context(), args, nil, &stderr, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%q: exit %d, %q", args, code, stderr.String())
 		}
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,41 +13,64 @@ import (
 // The short form of the real thing: a hundred machines wait, and a hundred reboot.
 func TestHundredMachines(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if code := run(t.Context(), []string{"-quick", "-json", "-only", "waiting,rollouts", "-dir", t.TempDir()}, &stdout, &stderr); code != 0 {
+	if code := run(t.Context(), []string{"-quick", "-json", "-only", "waiting,rollouts", "-dir", t.TempDir()}, nil, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit %d: %s", code, &stderr)
 	}
 	var r result
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}
-	// What is counted does not depend on how busy this machine is; times and rates do.
+	// The program itself fails where a release wakes more than one, or more are down than
+	// may be. What is counted does not depend on how busy this machine is; times and
+	// rates do, so of them it only matters that they were taken.
+	anything := [2]float64{0, 1e9}
 	limits := map[string][2]float64{
-		"until all are in the queue":                  {0, 60},
-		"memory of a waiting agent":                   {10, 1000},
-		"memory of etcd for it":                       {10, 2000},
-		"keep-alives while all wait":                  {2, 40},
-		"requests that a release sets going":          {5, 30},
-		"until all know of a pause":                   {0, 60_000},
-		"until all know of its end":                   {0, 60_000},
-		"etcd killed for a while: until all are back": {0, 60},
-		"connections then, at most":                   {1, 1000},
-		"requests then, at most":                      {10, 10_000},
-		"rollout, 20 at a time":                       {5, 60},
-		"rollout, 20 at a time, etcd":                 {14, 60},
+		"until all are in the queue":              anything,
+		"requests to get there":                   {8, 30},
+		"memory of a waiting agent":               {10, 1000},
+		"memory of etcd for it":                   {10, 2000},
+		"keep-alives while all wait":              anything,
+		"etcd's processor time while all wait":    anything,
+		"until a machine is down after a release": anything,
+		"requests that a release sets going":      {5, 60},
+		"until all know of a pause":               anything,
+		"until all know of its end":               anything,
+		"etcd killed: until all are back":         anything,
+		"requests in the worst second":            {1, 40 * 100},
+		"connections in the worst second":         {1, 3 * 100},
+		"requests by each after the restart":      {4, 40},
+		"connections by each after the restart":   {0.9, 3},
+		"rollout, 20 at a time":                   {5, 1e9},
+		"rollout, 20 at a time, etcd":             {14, 60},
+		"rollout, 20 at a time, presence":         {1, 8},
+		"waiting, processors that others had":     {0, 100},
+
+		"rollout, 20 at a time, processors that others had": {0, 100},
 	}
+	seen := make(map[string]bool)
 	for _, f := range r.Figures {
 		limit, ok := limits[f.Name]
 		if !ok || f.Machines != 100 {
 			t.Errorf("unexpected: %+v", f)
 		}
-		delete(limits, f.Name)
+		seen[f.Name] = true
 		if f.Measured < limit[0] || f.Measured > limit[1] {
 			t.Errorf("%s: %g %s, want %g to %g", f.Name, f.Measured, f.Unit, limit[0], limit[1])
 		}
 	}
 	for name := range limits {
-		t.Errorf("%s was not measured", name)
+		if !seen[name] {
+			t.Errorf("%s was not measured", name)
+		}
 	}
+}
+
+// The program is its own helper.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == agentsArg {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
 }
 
 func TestCounts(t *testing.T) {
@@ -55,7 +80,6 @@ grpc_server_msg_received_total{grpc_method="Txn",grpc_type="unary"} 3
 grpc_server_msg_received_total{grpc_method="Watch",grpc_type="bidi_stream"} 4
 grpc_server_msg_received_total{grpc_method="LeaseKeepAlive",grpc_type="bidi_stream"} 5
 etcd_debugging_mvcc_watcher_total 6
-process_open_fds 7
 process_resident_memory_bytes 2.5e+07
 process_cpu_seconds_total 0.25
 grpc_server_msg_sent_total{grpc_method="Txn"} 9
@@ -64,10 +88,10 @@ grpc_server_msg_sent_total{grpc_method="Txn"} 9
 			t.Fatal(err)
 		}
 	}
-	if want := (counts{requests: 7, keepAlives: 5, watches: 6, connections: 7, resident: 2.5e7, cpu: 0.25}); c != want {
+	if want := (counts{requests: 7, keepAlives: 5, watches: 6, resident: 2.5e7, cpu: 0.25}); c != want {
 		t.Errorf("read %+v, want %+v", c, want)
 	}
-	if err := c.add("process_open_fds many"); err == nil {
+	if err := c.add("process_cpu_seconds_total many"); err == nil {
 		t.Error("a metric that is no number is accepted")
 	}
 }
@@ -77,6 +101,37 @@ func TestIdealOfRollouts(t *testing.T) {
 		if got := r.ideal(); got != time.Duration(want)*rolloutDown {
 			t.Errorf("%+v: %v, want %d times %v", r, got, want, rolloutDown)
 		}
+	}
+}
+
+// A rollout in which too many were down, or one did not reboot, is no figure.
+func TestRolloutIsChecked(t *testing.T) {
+	r := rollout{100, 1, 20}
+	for want, end := range map[string]state{
+		"21 machines of a group were down at once, of which 20 may be": {Most: 21},
+		"1 machines did not reboot exactly once: [m7]":                 {Most: 20, Unproven: []string{"m7"}},
+	} {
+		if err := r.check(end); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if err := r.check(state{Most: 20}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A fleet that is not done in time is given up with a word about how far it came.
+func TestLimit(t *testing.T) {
+	s := &scale{limit: time.Millisecond}
+	err := s.within(t.Context(), "waiting", 10_000, func(ctx context.Context) error {
+		s.reached = "7 were there"
+		return s.await(ctx, "the others", time.Microsecond, func() (bool, error) { return false, nil })
+	})
+	if err == nil || !strings.Contains(err.Error(), "waiting: this machine does not carry 10000 machines within 1ms (-limit): 7 were there; of ") {
+		t.Errorf("error: %v", err)
+	}
+	if len(s.result.Figures) != 0 {
+		t.Errorf("figures: %+v", s.result.Figures)
 	}
 }
 

@@ -2,46 +2,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"runtime"
-	"sync"
 	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
-	"github.com/locksmith-reboot/locksmith/internal/etcdtest"
-	"github.com/locksmith-reboot/locksmith/internal/fleet"
 )
 
-// bootEvery is the time between the starts of two agents. What is measured is how they
-// wait; ten thousand that start at once on two cores have nothing left for their leases.
-const bootEvery = 5 * time.Millisecond
-
-// crowd is a fleet that waits for one slot, which an administrator holds.
-type crowd struct {
-	*scale
-	server *etcdtest.Server
-	admin  *etcd.Store
-	client *clientv3.Client // for what is no Store's to ask
-	n      int
-
-	mu     sync.Mutex
-	states map[string]fleet.Status
-}
-
-// waiting looks at fleets that wait: what they cost, and what one release, a pause and
-// a restart of etcd set going.
+// waiting looks at fleets that wait for one slot, which an administrator holds: what they
+// cost, and what one release, a pause and a restart of etcd set going.
 func (s *scale) waiting(ctx context.Context) error {
-	for _, n := range []int{100, 1000, 3000, 10_000} {
-		if n > s.largest {
-			continue
-		}
-		if err := s.wait(ctx, n); err != nil {
-			return fmt.Errorf("%d machines: %w", n, err)
+	for _, n := range s.sizes() {
+		if err := s.within(ctx, "waiting", n, func(ctx context.Context) error { return s.wait(ctx, n) }); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -49,69 +22,18 @@ func (s *scale) waiting(ctx context.Context) error {
 
 func (s *scale) wait(ctx context.Context, n int) error {
 	s.say("%d machines wait", n)
-	server, err := s.startEtcd()
+	var held locksmith.Slots
+	c, err := s.gather(order{Machines: n, Groups: 1, Down: 24 * time.Hour}, func(admin *etcd.Store) (err error) {
+		held, err = admin.TryAcquire(ctx, locksmith.Request{Groups: []locksmith.Group{""}, MachineID: "held", By: locksmith.ByLock})
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer server.Stop()
-	admin, err := dial(server)
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{server.Endpoint}, Logger: zap.NewNop()})
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	c := &crowd{scale: s, server: server, admin: admin, client: client, n: n, states: make(map[string]fleet.Status)}
-	held, err := admin.TryAcquire(ctx, locksmith.Request{Groups: []locksmith.Group{""}, MachineID: "held", By: locksmith.ByLock})
-	if err != nil {
-		return err
-	}
-	running, stop := context.WithCancel(ctx)
-	pace := time.NewTicker(bootEvery)
-	defer pace.Stop()
-	f, err := fleet.New(fleet.Config{Machines: n, Down: 24 * time.Hour, OnChange: c.observe,
-		NewLock: func(string) (fleet.Lock, error) {
-			select {
-			case <-pace.C:
-			case <-running.Done():
-			}
-			return dial(server)
-		}})
-	if err != nil {
-		stop()
-		return err
-	}
-	ended := make(chan error, 1)
-	memory, err := c.memory(ctx)
-	if err != nil {
-		stop()
-		return err
-	}
-	start := time.Now()
-	go func() { ended <- f.Run(running) }()
-	err = c.look(ctx, held, start, memory)
-	stop()
-	if run := <-ended; !errors.Is(run, context.Canceled) {
-		err = errors.Join(err, run)
-	}
-	return err
-}
-
-// look takes the figures of a crowd, one after the other.
-func (c *crowd) look(ctx context.Context, held locksmith.Slots, start time.Time, before memory) error {
-	if err := c.awaitQueue(ctx, c.n); err != nil {
-		return err
-	}
-	c.add(figure{Name: "until all are in the queue", Machines: c.n, Measured: time.Since(start).Seconds(), Unit: "s",
-		Ideal: (time.Duration(c.n) * bootEvery).Seconds(), Note: fmt.Sprintf("an agent starts every %v", bootEvery)})
-	if _, err := quiet(ctx, c.server); err != nil {
-		return err
-	}
+	defer c.close()
 	for _, measure := range []func(context.Context) error{
-		func(ctx context.Context) error { return c.cost(ctx, before) },
+		c.measureFilling,
+		c.idle,
 		func(ctx context.Context) error { return c.release(ctx, held) },
 		c.pause,
 		c.restart,
@@ -123,65 +45,72 @@ func (c *crowd) look(ctx context.Context, held locksmith.Slots, start time.Time,
 	return nil
 }
 
-func (c *crowd) observe(s fleet.Status) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.states[s.Machine] = s
-}
-
-// are is how many machines are as is says.
-func (c *crowd) are(is func(fleet.Status) bool) (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, s := range c.states {
-		if is(s) {
-			n++
-		}
+// fill lets all machines find their places in the queue.
+func (c *crowd) fill(ctx context.Context) error {
+	n, groups := c.order.Machines, groupNames(c.order.Groups)
+	if _, err := c.state(askOpen); err != nil {
+		return err
 	}
-	return n
-}
-
-func granted(s fleet.Status) bool { return !s.Granted.IsZero() }
-
-func down(s fleet.Status) bool { return len(s.Outages) > 0 }
-
-func paused(s fleet.Status) bool { return len(s.Agent.Pauses) > 0 }
-
-// awaitQueue returns when so many entries are in the queue.
-func (c *crowd) awaitQueue(ctx context.Context, n int) error {
-	return await(ctx, fmt.Sprintf("%d in the queue", n), 100*time.Millisecond, func() (bool, error) {
-		resp, err := c.client.Get(ctx, "coreos.com/updateengine/rebootlock/queue/", clientv3.WithPrefix(), clientv3.WithCountOnly())
-		return err == nil && resp.Count == int64(n), err
+	return c.await(ctx, fmt.Sprintf("all %d to be in the queue", n), 100*time.Millisecond, func() (bool, error) {
+		s, err := c.state(askState)
+		if err != nil {
+			return false, err
+		}
+		queued, err := inQueue(ctx, c.client, groups)
+		c.reached = fmt.Sprintf("%d of %d agents were started, %d were in the queue, and of %d connections %d were lost", s.Started, n, queued, s.Connections, s.Lost)
+		return err == nil && queued == n, err
 	})
 }
 
-// memory is what both sides have, in bytes.
-type memory struct{ agents, etcd float64 }
-
-func (c *crowd) memory(ctx context.Context) (memory, error) {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	counts, err := countsOf(ctx, c.server)
-	return memory{float64(m.HeapAlloc + m.StackInuse), counts.resident}, err
-}
-
-// cost is what it takes to wait.
-func (c *crowd) cost(ctx context.Context, before memory) error {
-	now, err := c.memory(ctx)
+// measureFilling is fill, and what it took.
+func (c *crowd) measureFilling(ctx context.Context) error {
+	agents, err := c.state(askMemory)
 	if err != nil {
 		return err
 	}
-	each := func(bytes float64) float64 { return bytes / 1024 / float64(c.n) }
-	c.add(figure{Name: "memory of a waiting agent", Machines: c.n, Measured: each(now.agents - before.agents), Unit: "kB", Note: "heap and stacks, with its connection"})
-	c.add(figure{Name: "memory of etcd for it", Machines: c.n, Measured: each(now.etcd - before.etcd), Unit: "kB", Note: "resident: connection, watches, lease, entry, presence"})
-	const long = 10 * time.Second // each agent sends one in that time
+	before, err := collected(ctx, c.server)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := c.fill(ctx); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	full, err := c.quiet(ctx, c.server)
+	if err != nil {
+		return err
+	}
+	n := float64(c.order.Machines)
+	c.figure("until all are in the queue", took.Seconds(), "s", fmt.Sprintf("at most %d on their way at a time; leases of %v", c.order.Abreast, c.order.LeaseTTL))
+	c.figure("requests to get there", (full.requests-before.requests)/n, "requests/machine", fmt.Sprintf("%.1f ms of etcd's CPU each; watches opened count", 1000*(full.cpu-before.cpu)/n))
+	waiting, err := c.state(askMemory)
+	if err != nil {
+		return err
+	}
+	now, err := collected(ctx, c.server)
+	if err != nil {
+		return err
+	}
+	each := func(from, to float64) float64 { return (to - from) / 1024 / n }
+	c.figure("memory of a waiting agent", each(agents.Bytes, waiting.Bytes), "kB", "heap and stacks, with its connection")
+	c.figure("memory of etcd for it", each(before.heap+before.stacks, now.heap+now.stacks), "kB",
+		fmt.Sprintf("heap and stacks: connection, watches, lease, entry, presence; resident %.0f kB", each(before.resident, now.resident)))
+	return nil
+}
+
+// idle is what it takes to wait.
+func (c *crowd) idle(ctx context.Context) error {
+	was, err := c.state(askState)
+	if err != nil {
+		return err
+	}
 	from, err := countsOf(ctx, c.server)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := await(ctx, "time to pass", long, func() (bool, error) { return time.Since(began) >= long, nil }); err != nil {
+	if err := c.pass(ctx, c.watched); err != nil {
 		return err
 	}
 	to, err := countsOf(ctx, c.server)
@@ -189,8 +118,13 @@ func (c *crowd) cost(ctx context.Context, before memory) error {
 		return err
 	}
 	seconds := time.Since(began).Seconds()
-	c.add(figure{Name: "keep-alives while all wait", Machines: c.n, Measured: (to.keepAlives - from.keepAlives) / seconds, Unit: "/s",
-		Note: fmt.Sprintf("%.1f %% of a core in etcd; %g other requests in %.0f s", 100*(to.cpu-from.cpu)/seconds, to.requests-from.requests, seconds)})
+	is, err := c.state(askState)
+	if err != nil {
+		return err
+	}
+	c.figure("keep-alives while all wait", (to.keepAlives-from.keepAlives)/seconds, "/s",
+		fmt.Sprintf("%g other requests in %.0f s; %d connections lost", to.requests-from.requests, seconds, is.Lost-was.Lost))
+	c.figure("etcd's processor time while all wait", 100*(to.cpu-from.cpu)/seconds, "% of a core", "")
 	return nil
 }
 
@@ -205,25 +139,35 @@ func (c *crowd) release(ctx context.Context, held locksmith.Slots) error {
 	if err := c.admin.Release(ctx, held, locksmith.Result{Outcome: "measured"}); err != nil {
 		return err
 	}
-	err = await(ctx, "a machine to go down", 5*time.Millisecond, func() (bool, error) { return c.are(down) > 0, nil })
-	if err != nil {
+	if _, err := c.awaitState(ctx, "a machine to go down", 5*time.Millisecond, func(s state) bool { return s.Down > 0 }); err != nil {
 		return err
 	}
 	took := time.Since(start)
-	after, err := quiet(ctx, c.server)
+	after, err := c.quiet(ctx, c.server)
 	if err != nil {
 		return err
 	}
-	if n := c.are(granted); n != 1 {
-		return fmt.Errorf("one slot was given back, and %d machines were granted one", n)
+	if err := c.granted(1); err != nil {
+		return err
 	}
-	c.add(figure{Name: "requests that a release sets going", Machines: c.n, Measured: after.requests - before.requests, Unit: "requests",
-		Note: fmt.Sprintf("the release itself, one machine's grant and way down (%d ms), and the next one stepping forward", took.Milliseconds())})
+	c.figure("until a machine is down after a release", ms(took), "ms", "from the call to give back")
+	c.figure("requests that a release sets going", after.requests-before.requests, "requests",
+		"the release itself, one machine's grant and way down, and the next one stepping forward")
 	return nil
+}
+
+// granted fails where not exactly so many machines were granted slots.
+func (c *crowd) granted(n int) error {
+	s, err := c.state(askState)
+	if err == nil && s.Granted != n {
+		err = fmt.Errorf("%d slots were given back, and %d machines were granted one", n, s.Granted)
+	}
+	return err
 }
 
 // pause sets and ends a pause of all groups: until every agent that waits knows of it.
 func (c *crowd) pause(ctx context.Context) error {
+	n := c.order.Machines
 	before, err := countsOf(ctx, c.server)
 	if err != nil {
 		return err
@@ -233,84 +177,24 @@ func (c *crowd) pause(ctx context.Context) error {
 	if err := c.admin.Pause(ctx, locksmith.Pause{Scope: scope, By: "scale", Reason: "measured"}); err != nil {
 		return err
 	}
-	err = await(ctx, "all to know of the pause", 5*time.Millisecond, func() (bool, error) { return c.are(paused) >= c.n-1, nil })
-	if err != nil {
+	if _, err := c.awaitState(ctx, "all to know of the pause", 5*time.Millisecond, func(s state) bool { return s.Paused >= n-1 }); err != nil {
 		return err
 	}
-	c.add(figure{Name: "until all know of a pause", Machines: c.n, Measured: ms(time.Since(start)), Unit: "ms"})
+	c.figure("until all know of a pause", ms(time.Since(start)), "ms", "")
 	start = time.Now()
 	if err := c.admin.Resume(ctx, scope, "scale"); err != nil {
 		return err
 	}
-	err = await(ctx, "all to know of its end", 5*time.Millisecond, func() (bool, error) { return c.are(paused) == 0, nil })
-	if err != nil {
+	if _, err := c.awaitState(ctx, "all to know of its end", 5*time.Millisecond, func(s state) bool { return s.Paused == 0 }); err != nil {
 		return err
 	}
 	took := time.Since(start)
-	after, err := quiet(ctx, c.server)
+	after, err := c.quiet(ctx, c.server)
 	if err != nil {
 		return err
 	}
-	c.add(figure{Name: "until all know of its end", Machines: c.n, Measured: ms(took), Unit: "ms",
-		Note: fmt.Sprintf("%.2f requests by each for both", (after.requests-before.requests)/float64(c.n))})
+	c.figure("until all know of its end", ms(took), "ms", fmt.Sprintf("%.2f requests by each for both", (after.requests-before.requests)/float64(n)))
 	return nil
-}
-
-// length is d, or less in the short form.
-func (s *scale) length(d time.Duration) time.Duration {
-	if s.quick {
-		return d / 5
-	}
-	return d
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// restart kills etcd, starts it again, and looks at what comes then.
-func (c *crowd) restart(ctx context.Context) error {
-	before, err := countsOf(ctx, c.server)
-	if err != nil {
-		return err
-	}
-	c.server.Stop()
-	away := c.length(5 * time.Second)
-	gone := time.Now()
-	if err := await(ctx, "time to pass", away, func() (bool, error) { return time.Since(gone) >= away, nil }); err != nil {
-		return err
-	}
-	var last counts
-	at, connections, requests := time.Now(), 0.0, 0.0 // whoever comes while it starts counts too
-	if err := c.server.Restart(); err != nil {
-		return err
-	}
-	start := time.Now()
-	err = await(ctx, fmt.Sprintf("%g watches again", before.watches), 200*time.Millisecond, func() (bool, error) {
-		now, err := countsOf(ctx, c.server)
-		if err != nil {
-			return false, err
-		}
-		seconds := max(time.Since(at), 200*time.Millisecond).Seconds()
-		connections, requests = max(connections, (now.connections-last.connections)/seconds), max(requests, (now.requests-last.requests)/seconds)
-		last, at = now, time.Now()
-		return now.watches >= before.watches, nil
-	})
-	if err != nil {
-		return err
-	}
-	if err := c.awaitQueue(ctx, c.n-1); err != nil {
-		return err
-	}
-	c.add(figure{Name: "etcd killed for a while: until all are back", Machines: c.n, Measured: time.Since(start).Seconds(), Unit: "s",
-		Note: fmt.Sprintf("away for %v; from its first answer until all watches stand", away)})
-	c.add(figure{Name: "connections then, at most", Machines: c.n, Measured: connections, Unit: "/s"})
-	after, err := quiet(ctx, c.server)
-	if err != nil {
-		return err
-	}
-	c.add(figure{Name: "requests then, at most", Machines: c.n, Measured: requests, Unit: "/s",
-		Note: fmt.Sprintf("%.1f by each in all", after.requests/float64(c.n))})
-	if n := c.are(granted); n != 1 {
-		return fmt.Errorf("no slot was given back, and %d machines were granted one", n-1)
-	}
-	return nil
-}
