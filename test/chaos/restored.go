@@ -54,7 +54,7 @@ func (f *Fleet) view() (v view) {
 	return v
 }
 
-// Darken has machines that go down stay down, until Light.
+// Darken has the next machine that goes down stay down, until Light.
 func (f *Fleet) Darken() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
