@@ -56,7 +56,7 @@ type Fleet struct {
 	lines     []Line
 	traps     []*trap
 	finishing bool
-	dark      bool // see Darken
+	dark      bool // the next machine that goes down stays down
 	closed    bool
 	done      chan struct{} // closed once every machine is through with its last reboot
 	failed    error         // why the harness could not go on
@@ -257,7 +257,7 @@ func (f *Fleet) actLocked(m *Machine, l Line) {
 	case KindEnded:
 		next, after := f.startLocked, restartAfter
 		if m.down && f.dark {
-			m.dark = true
+			m.dark, f.dark = true, false
 			return
 		}
 		if m.down {

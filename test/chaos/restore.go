@@ -177,20 +177,19 @@ func (r *restoration) toLoss(ctx context.Context, file string) error {
 	}
 	for {
 		r.fleet.Darken()
-		soon, cancel := context.WithTimeout(ctx, 3*time.Second)
-		err := r.await(soon, "the moment", func(v view) bool {
-			return len(without(v.dark, saved.dark)) > 0 && len(without(v.notifying, saved.dark)) > 0 && len(without(saved.dark, v.down)) > 0
-		})
-		cancel()
-		if err == nil || ctx.Err() != nil {
-			r.judged.Stale = without(saved.dark, r.fleet.view().down)
-			return context.Cause(ctx)
-		}
-		r.fleet.Light() // all slots are with machines that are down
-		if err := r.await(ctx, "the others to be back", func(v view) bool { return len(v.down) == 0 }); err != nil {
+		if err := r.await(ctx, "somebody to be down again", func(v view) bool { return len(v.dark) > 0 }); err != nil {
 			return err
 		}
+		if len(without(r.fleet.view().dark, saved.dark)) > 0 {
+			break
+		}
+		r.fleet.Light() // the same machine: somebody else
 	}
+	err := r.await(ctx, "the moment", func(v view) bool {
+		return len(without(v.notifying, saved.dark)) > 0 && len(without(saved.dark, v.down)) > 0
+	})
+	r.judged.Stale = without(saved.dark, r.fleet.view().down)
+	return err
 }
 
 // restore makes a store of what was saved, and compares it with the machines: steps 1

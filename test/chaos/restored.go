@@ -54,7 +54,7 @@ func (f *Fleet) view() (v view) {
 	return v
 }
 
-// Darken has machines that go down stay down, until Light.
+// Darken has the next machine that goes down stay down, until Light.
 func (f *Fleet) Darken() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -123,6 +123,7 @@ func (r *restoration) followAgain(ctx context.Context) (*History, error) {
 // needs no slot of then, and who is down and is not among the holders gets one.
 func (r *restoration) compare(ctx context.Context) error {
 	now := r.fleet.view()
+	var missing []*Machine // who comes last: there is room when all others are put right
 	for _, m := range r.fleet.machines {
 		slots, err := r.admin.Find(ctx, m.ID, m.Groups)
 		if err != nil {
@@ -133,13 +134,18 @@ func (r *restoration) compare(ctx context.Context) error {
 			err = r.unlock(ctx, m)
 		case down && !held:
 			r.judged.Unknown = append(r.judged.Unknown, m.ID)
-			r.touched[m.ID] = true
-			_, err = r.admin.TryAcquire(ctx, locksmith.Request{Groups: m.Groups, MachineID: m.ID, By: locksmith.ByLock, Actor: adminName})
+			missing = append(missing, m)
 		case !held && slices.Contains(r.granted, m.ID):
 			r.judged.Robbed = append(r.judged.Robbed, m.ID)
 		}
 		if err != nil {
 			return fmt.Errorf("putting right the slots of %s: %w", m.ID, err)
+		}
+	}
+	for _, m := range missing {
+		r.touched[m.ID] = true
+		if _, err := r.admin.TryAcquire(ctx, locksmith.Request{Groups: m.Groups, MachineID: m.ID, By: locksmith.ByLock, Actor: adminName}); err != nil {
+			return fmt.Errorf("a slot for %s, which is down: %w", m.ID, err)
 		}
 	}
 	return nil
