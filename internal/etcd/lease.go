@@ -12,6 +12,7 @@ import (
 // lease is a lease that is kept alive, until lost is closed.
 type lease struct {
 	id   clientv3.LeaseID
+	life time.Duration // as etcd granted it
 	lost chan struct{}
 	stop context.CancelFunc
 }
@@ -88,7 +89,7 @@ func (k *leaseKeeper) stands() bool {
 	}
 	select {
 	case <-k.cur.lost:
-		k.cur, k.next = nil, time.Now().Add(rand.N(k.ttl()))
+		k.cur, k.next = nil, time.Now().Add(rand.N(k.cur.life))
 		return false
 	default:
 		return true
@@ -109,25 +110,23 @@ func (k *leaseKeeper) grant(ctx context.Context) (*lease, error) {
 		return nil, err
 	}
 	keepCtx, stop := context.WithCancel(clientv3.WithRequireLeader(context.Background()))
-	l := &lease{id: granted.ID, lost: make(chan struct{}), stop: stop}
+	l := &lease{id: granted.ID, life: time.Duration(granted.TTL) * time.Second, lost: make(chan struct{}), stop: stop}
 	go func() {
 		defer close(l.lost)
 		defer stop()
-		l.keep(keepCtx, pb.NewLeaseClient(cl.ActiveConnection()), began, granted.TTL)
+		l.keep(keepCtx, pb.NewLeaseClient(cl.ActiveConnection()), began)
 	}()
 	return l, nil
 }
 
-// keep renews the lease, which was granted at began for ttl seconds, until ctx ends, or
-// the lease has expired or was revoked. It does so a little more often than at every
+// keep renews the lease, which was granted at began, until ctx ends, or the lease has expired or was revoked. It does so a little more often than at every
 // third of its time: with the default of 30 s also before the connection's own keep-alive,
 // which sends no ping where something has just come.
 //
 // The client's own KeepAlive looks three times a second whether there is something to
 // do, which was most of what an idle daemon did.
-func (l *lease) keep(ctx context.Context, client pb.LeaseClient, began time.Time, ttl int64) {
-	life := time.Duration(ttl) * time.Second
-	every, until := life*3/10, began.Add(life)
+func (l *lease) keep(ctx context.Context, client pb.LeaseClient, began time.Time) {
+	every, until := l.life*3/10, began.Add(l.life)
 	// There is time for more tries after a failed one, and no use for haste: an etcd that
 	// is too busy for the keep-alives of a fleet must not get ten times as many.
 	retrying := func() *retry { return &retry{next: every / 10} }

@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -91,11 +92,26 @@ func (r *replay) join(m int, mute bool) error {
 		if mute && kindOf(s) == join && r.would(s) {
 			f = muted
 		}
-		if joined := kindOf(s) == join; pr.let(f) && joined {
+		if joined := kindOf(s) == join; joined && (pr.let(f) || r.stands(m, s)) {
 			return r.expire(m, earlier)
+		} else if !joined {
+			pr.let(f)
 		}
 	}
 	return errors.New("it tries again and again to join")
+}
+
+// stands says whether machine m's entry is the one that s would have made: there was no
+// reply to the change that made it, and nothing is left to do.
+func (r *replay) stands(m int, s *sent) bool {
+	put := s.req.Success[0].GetRequestPut()
+	entry, err := r.entry(m)
+	if err != nil {
+		r.fail("entry: %v", err)
+	}
+	var there, ours locksmith.Waiter
+	return entry != nil && entry.Lease == put.Lease && json.Unmarshal(entry.Value, &there) == nil &&
+		json.Unmarshal(put.Value, &ours) == nil && there.Nonce == ours.Nonce
 }
 
 // expire ends the lease on which machine m's entry hung before it joined, 0: none. If it

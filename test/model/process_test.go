@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
 
 	"github.com/locksmith-reboot/locksmith"
@@ -190,11 +191,20 @@ func (r *replay) would(s *sent) bool {
 
 // lease is that on which machine m's queue entry hangs, 0: it has none.
 func (r *replay) lease(m int) (int64, error) {
+	entry, err := r.entry(m)
+	if entry == nil {
+		return 0, err
+	}
+	return entry.Lease, nil
+}
+
+// entry is machine m's in the queue of its first group, nil: it has none.
+func (r *replay) entry(m int) (*mvccpb.KeyValue, error) {
 	g := r.of(m)[0]
 	key := "coreos.com/updateengine/rebootlock/groups/" + url.QueryEscape(string(g)) + fmt.Sprintf("/queue/%d/%s", locksmith.DefaultPriority, name(m))
 	resp, err := r.raw.Range(r.t.Context(), &pb.RangeRequest{Key: []byte(key)})
 	if err != nil || len(resp.Kvs) == 0 {
-		return 0, err
+		return nil, err
 	}
-	return resp.Kvs[0].Lease, nil
+	return resp.Kvs[0], nil
 }
