@@ -17,17 +17,18 @@ import (
 // world is a machine and a lock in memory, and what was done to them. It outlives
 // agents, as etcd and the hardware do.
 type world struct {
-	t      *testing.T
-	mu     sync.Mutex
-	log    []string // "12s reboot"
-	began  time.Time
-	boots  int
-	holder *locksmith.Holder // the record in the lock
-	ghost  bool              // an entry of a process that is gone stands in the queue
-	taken  []locksmith.Group // in which an administrator took the slot away since it was granted
-	free   bool              // a waiter is granted at once
-	freed  chan struct{}     // closed when free becomes true
-	queued int
+	t       *testing.T
+	mu      sync.Mutex
+	log     []string // "12s reboot"
+	began   time.Time
+	boots   int
+	holder  *locksmith.Holder // the record in the lock
+	written int64             // how often the record was
+	ghost   bool              // an entry of a process that is gone stands in the queue
+	taken   []locksmith.Group // in which an administrator took the slot away since it was granted
+	free    bool              // a waiter is granted at once
+	freed   chan struct{}     // closed when free becomes true
+	queued  int
 
 	rebootErrs []error // of the calls to come; then nil
 	hang       bool    // an accepted reboot does not happen

@@ -58,7 +58,15 @@ func (w *world) left(groups []locksmith.Group) locksmith.Slots {
 		return locksmith.Slots{}
 	}
 	groups = slices.DeleteFunc(slices.Clone(groups), func(g locksmith.Group) bool { return slices.Contains(w.taken, g) })
-	return locksmith.Slots{Groups: groups, Record: *w.holder}
+	return locksmith.Slots{Groups: groups, Record: *w.holder, Revision: w.written}
+}
+
+// writeLate carries out what an earlier process sent: its step to the reboot.
+func (w *world) writeLate() {
+	w.change(func() {
+		w.written++
+		w.holder.Phase, w.holder.PhaseTime = locksmith.PhaseRebooting, time.Now().Unix()
+	})
 }
 
 // unlock takes the slot of a group away, as an administrator does.
@@ -117,7 +125,8 @@ func (w *world) Acquire(ctx context.Context, req locksmith.Request, report func(
 	}
 	w.holder = &locksmith.Holder{MachineID: req.MachineID, BootID: req.BootID, By: req.By, Nonce: "n", Phase: locksmith.PhaseAcquired, StartTime: time.Now().Unix(), Groups: req.Groups}
 	w.taken = nil
-	return locksmith.Slots{Groups: req.Groups, Record: *w.holder}, nil
+	w.written++
+	return locksmith.Slots{Groups: req.Groups, Record: *w.holder, Revision: w.written}, nil
 }
 
 func (w *world) Advance(ctx context.Context, slots locksmith.Slots, phase locksmith.Phase, reason string) (locksmith.Slots, error) {
@@ -133,11 +142,12 @@ func (w *world) Advance(ctx context.Context, slots locksmith.Slots, phase locksm
 	if w.holder == nil {
 		return locksmith.Slots{Record: slots.Record}, locksmith.ErrSlotLost
 	}
-	if left := w.left(slots.Groups); len(left.Groups) < len(slots.Groups) {
+	if left := w.left(slots.Groups); len(left.Groups) < len(slots.Groups) || slots.Revision != w.written {
 		return left, locksmith.ErrSlotLost
 	}
+	w.written++
 	w.holder.Phase, w.holder.PhaseTime, w.holder.Reason = phase, time.Now().Unix(), reason
-	slots.Record = *w.holder
+	slots.Record, slots.Revision = *w.holder, w.written
 	return slots, nil
 }
 

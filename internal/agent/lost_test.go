@@ -151,3 +151,27 @@ func TestOneOfTwoSlotsIsTakenAwayFromAFailedMachine(t *testing.T) {
 		}
 	})
 }
+
+// An agent is killed while it writes that it reboots, and that is carried out only after
+// its successor has looked. Nothing was taken from it: it looks again, and goes on.
+func TestWrittenByAnEarlierProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.setNeed(needed)
+		advance := w.gate("advance to rebooting")
+		r := w.run(inRackAndCluster)
+		synctest.Wait()
+		r.stop()
+		advance()
+		prepare := w.gate("prepare")
+		r = w.run(inRackAndCluster)
+		synctest.Wait()
+		w.writeLate()
+		again := time.Now()
+		prepare()
+		w.reboots(r)
+		if took := time.Since(again); took > time.Minute || w.count("granted") != 1 || w.count("release") != 0 {
+			t.Errorf("after %v: %q", took, w.done())
+		}
+	})
+}

@@ -228,6 +228,9 @@ func (r rules) advanced(s state, ev evAdvanced, now time.Time) state {
 			s.confirmed, s.failures = true, 0
 		}
 		return s
+	case errors.Is(ev.err, locksmith.ErrSlotLost) && !s.resumed.IsZero() && s.held && len(ev.slots.Groups) == len(s.slots.Groups):
+		// What the process before sent was carried out after we had looked.
+		return r.enter(s, locksmith.PhaseRecovering, now)
 	case errors.Is(ev.err, locksmith.ErrSlotLost):
 		s.slots, s.held = ev.slots, len(ev.slots.Groups) > 0
 		if s.phase == locksmith.PhaseVerifying || s.phase == locksmith.PhaseFailed {
