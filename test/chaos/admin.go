@@ -54,8 +54,11 @@ func (r *run) administer(ctx context.Context, f Fault) (what string, heal func()
 		err = r.pause(ctx, scope)
 		heal = r.insist(ctx, func() error { return r.resume(ctx, scope) }, locksmith.ErrNotPaused)
 	}
-	if err != nil {
+	if err != nil { // it may be done yet, and even after it was undone
 		what += ": " + err.Error()
+		r.mu.Lock()
+		r.unclear = append(r.unclear, heal)
+		r.mu.Unlock()
 	}
 	return what, heal
 }

@@ -73,6 +73,9 @@ type run struct {
 	history *History
 	admin   *etcd.Store // an administrator's, from the observer's node
 	pausing sync.Mutex  // held while it changes a pause
+
+	mu      sync.Mutex
+	unclear []func() error // undo, once more, what it does not know to have been done
 }
 
 // Run carries out the schedule and judges what happened. An error means that the
@@ -178,6 +181,14 @@ func (r *run) live(ctx context.Context) error {
 
 // settle returns once all machines are through, after everything was healed.
 func (r *run) settle(ctx context.Context) error {
+	r.mu.Lock()
+	unclear := r.unclear
+	r.mu.Unlock()
+	for _, heal := range unclear {
+		if err := heal(); err != nil {
+			return err
+		}
+	}
 	r.fleet.Note("all is healed")
 	began := time.Now()
 	defer func() { r.settled = time.Since(began) }()
