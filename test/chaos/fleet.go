@@ -56,7 +56,7 @@ type Fleet struct {
 	lines     []Line
 	traps     []*trap
 	finishing bool
-	dark      bool // the next machine that goes down stays down
+	dark      *locksmith.Group // the next machine of this group alone that goes down stays down
 	closed    bool
 	done      chan struct{} // closed once every machine is through with its last reboot
 	failed    error         // why the harness could not go on
@@ -256,8 +256,8 @@ func (f *Fleet) actLocked(m *Machine, l Line) {
 		}
 	case KindEnded:
 		next, after := f.startLocked, restartAfter
-		if m.down && f.dark {
-			m.dark, f.dark = true, false
+		if m.down && f.dark != nil && slices.Equal(m.Groups, []locksmith.Group{*f.dark}) {
+			m.dark, f.dark = true, nil
 			return
 		}
 		if m.down {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -159,10 +161,11 @@ func (r *restoration) live(ctx context.Context) error {
 // is down and was not in a slot then, and one that is up and has won a slot since.
 func (r *restoration) toLoss(ctx context.Context, file string) error {
 	each := len(r.fleet.machines) / 2
+	roomy := slices.MaxFunc(slices.Collect(maps.Keys(r.Max)), func(a, b locksmith.Group) int { return r.Max[a] - r.Max[b] })
 	if err := r.await(ctx, "the first reboots", func(v view) bool { return v.reboots >= each }); err != nil {
 		return err
 	}
-	r.fleet.Darken()
+	r.fleet.Darken(roomy)
 	if err := r.await(ctx, "somebody to be down", func(v view) bool { return len(v.dark) > 0 }); err != nil {
 		return err
 	}
@@ -176,7 +179,7 @@ func (r *restoration) toLoss(ctx context.Context, file string) error {
 		return err
 	}
 	for {
-		r.fleet.Darken()
+		r.fleet.Darken(roomy)
 		if err := r.await(ctx, "somebody to be down again", func(v view) bool { return len(v.dark) > 0 }); err != nil {
 			return err
 		}

@@ -54,18 +54,20 @@ func (f *Fleet) view() (v view) {
 	return v
 }
 
-// Darken has the next machine that goes down stay down, until Light.
-func (f *Fleet) Darken() {
+// Darken has the next machine that is in a group alone and goes down stay down, until Light.
+// The group needs a slot more: a machine that waits for this one's and for others would
+// keep all behind it from going on.
+func (f *Fleet) Darken(g locksmith.Group) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.dark = true
+	f.dark = &g
 }
 
 // Light brings up all machines that are down.
 func (f *Fleet) Light() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.dark = false
+	f.dark = nil
 	for _, m := range f.machines {
 		if m.dark { // any other that is down comes up by itself
 			m.dark = false
