@@ -58,7 +58,7 @@ func CheckSaid(s Said) string {
 		return ""
 	case !hasCause || strings.TrimSpace(cause) == "":
 		return "names no cause"
-	case !slices.ContainsFunc(s.Names, func(n string) bool { return strings.Contains(cause, n) }):
+	case !slices.ContainsFunc(append([]string{"all groups"}, s.Names...), func(n string) bool { return strings.Contains(cause, n) }):
 		return fmt.Sprintf("names none of %q", s.Names)
 	}
 	return ""

@@ -18,6 +18,7 @@ func TestCheckSaid(t *testing.T) {
 	}{
 		{"etcd is away", "Error locking: no answer from etcd: " + endpoint + " refused the connection\n", nil, ""},
 		{"names the group", "Error locking: no slot is free in group tools\n", nil, ""},
+		{"everybody is concerned", "Error locking: all groups paused by chaos: a fault\n", nil, ""},
 		{"what scripts read", "Error locking: semaphore is at 0\n", nil, ""},
 		{"what scripts read, and more", "Error locking: semaphore is at 0 or so\n", nil, "names none of"},
 		{"raw code", "Error locking: rpc error: code = Unavailable desc = " + endpoint + " is away", nil, `has "rpc error" in it`},
