@@ -79,7 +79,7 @@ func programs(t *testing.T) string {
 }
 
 // TestSchedule runs one short schedule. A server that was killed is left to the long
-// form: its requests' places in the queues lapse with its lease of 30 s only.
+// form: its requests' places in the queues lapse with its lease only.
 func TestSchedule(t *testing.T) {
 	require(t)
 	runSchedule(t, programs(t), *seed, *length, 90*time.Second, chaos.KillServer)
