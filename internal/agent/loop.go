@@ -320,13 +320,11 @@ func (l *loop) carryOut(e effect) {
 	switch e.kind {
 	case effectFind:
 		run(func(ctx context.Context) event {
-			slots, err := l.cfg.Lock.Find(ctx, l.cfg.MachineID, l.cfg.Groups)
-			return evFound{slots, err}
+			return l.find(ctx, l.cfg.Lock.Find)
 		})
 	case effectWithdraw:
 		run(func(ctx context.Context) event {
-			slots, err := l.cfg.Lock.Withdraw(ctx, l.cfg.MachineID, l.cfg.Groups)
-			return evFound{slots, err}
+			return l.find(ctx, l.cfg.Lock.Withdraw)
 		})
 	case effectDecide:
 		run(func(ctx context.Context) event {
@@ -424,4 +422,20 @@ func (l *loop) reboot(ctx context.Context, method locksmith.Method) error {
 	}
 	l.log.Info("asking for the reboot", EventKey, EventRebooting, "method", method)
 	return l.cfg.Machine.Reboot(ctx, method)
+}
+
+// find asks what the machine holds. Slots that an earlier run took in more groups than are
+// configured now are its own, too, and have to go back.
+func (l *loop) find(ctx context.Context, ask func(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error)) evFound {
+	slots, err := ask(ctx, l.cfg.MachineID, l.cfg.Groups)
+	all := slices.Clone(l.cfg.Groups)
+	for _, g := range slots.Record.Groups {
+		if slots.Record.Own() && !slices.Contains(all, g) {
+			all = append(all, g)
+		}
+	}
+	if err == nil && len(all) > len(l.cfg.Groups) {
+		slots, err = ask(ctx, l.cfg.MachineID, all)
+	}
+	return evFound{slots, err}
 }

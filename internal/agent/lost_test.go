@@ -175,3 +175,37 @@ func TestWrittenByAnEarlierProcess(t *testing.T) {
 		}
 	})
 }
+
+// A machine that is taken out of a group while it is under way gives that group's slot
+// back, too.
+func TestFewerGroupsThanWereTaken(t *testing.T) {
+	for name, reboots := range map[string]bool{"before the reboot": false, "while it reboots": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.setNeed(needed)
+				at := "prepare"
+				if reboots {
+					at = "reboot"
+				}
+				open := w.gate(at)
+				r := w.run(inRackAndCluster)
+				synctest.Wait()
+				if reboots {
+					open()
+					w.reboots(r)
+				} else {
+					r.stop()
+					open()
+				}
+				w.change(func() { w.need = Need{} })
+				r = w.run(inGroups("rack"))
+				time.Sleep(2 * needWait)
+				synctest.Wait()
+				if s := r.Status(); s.Held || w.holds() != nil {
+					t.Errorf("%+v\n%q", s, w.done())
+				}
+			})
+		})
+	}
+}

@@ -75,7 +75,7 @@ func (s *Store) find(ctx context.Context, machine string, groups []locksmith.Gro
 	// All in one request, as far as one may be that large. What does not fit in comes
 	// before the slots are looked at: a grant takes the entries.
 	var responses []*pb.ResponseOp
-	room := maxReads - len(v.ops())
+	room := max(0, maxReads-len(v.ops()))
 	for ; len(ops) > room; ops = ops[min(len(ops), maxReads):] {
 		resp, err := s.read(ctx, ops[:min(len(ops), maxReads)])
 		if err != nil {
