@@ -46,9 +46,9 @@ func runReboot(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.rebootNow(ctx, store, slots); err != nil {
+	if left, err := c.rebootNow(ctx, store, slots); err != nil {
 		if taken {
-			err = c.undo(ctx, store, slots, req, err)
+			err = c.undo(ctx, store, left, req, err)
 		}
 		return fail("rebooting", c.pausedError(err))
 	}
@@ -100,20 +100,22 @@ func administrators(h locksmith.Holder) bool {
 	return h.By == locksmith.ByLock || h.By == locksmith.ByReboot || h.By == ""
 }
 
-// rebootNow writes the intent, then asks for the reboot.
-func (c *call) rebootNow(ctx context.Context, store Store, slots locksmith.Slots) error {
-	if _, err := store.Advance(ctx, slots, locksmith.PhaseRebooting, slots.Record.Reason); err != nil {
-		return err
+// rebootNow writes the intent, then asks for the reboot. left is what is still held where
+// that fails.
+func (c *call) rebootNow(ctx context.Context, store Store, slots locksmith.Slots) (left locksmith.Slots, err error) {
+	slots, err = store.Advance(ctx, slots, locksmith.PhaseRebooting, slots.Record.Reason)
+	if err != nil {
+		return slots, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.cmd.Duration(options.Timeout))
 	defer cancel()
-	return c.deps.Reboot(ctx)
+	return slots, c.deps.Reboot(ctx)
 }
 
-// undo gives back what was taken for a reboot that does not happen.
+// undo gives back what was taken for a reboot that does not happen, and is still held.
 func (c *call) undo(ctx context.Context, store Store, slots locksmith.Slots, req locksmith.Request, cause error) error {
 	switch {
-	case errors.Is(cause, locksmith.ErrSlotLost):
+	case len(slots.Groups) == 0:
 		return cause
 	case errors.Is(cause, ErrMayReboot):
 		return fmt.Errorf("%w; the slot stays held; if the machine stays up, give it back with: %s", cause, c.unlockCommands(req))
