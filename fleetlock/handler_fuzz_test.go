@@ -90,7 +90,7 @@ func FuzzHandler(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, path, header string, body []byte, kind, value string, status int) {
 		r, err := http.NewRequest(method, "http://h/", io.NopCloser(strings.NewReader(string(body))))
 		if err != nil {
-			t.Skip()
+			return // no method: net/http answers that before any handler
 		}
 		r.URL.Path = path
 		r.Header.Set(protocolHeader, header)

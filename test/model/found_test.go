@@ -115,31 +115,23 @@ func late(t *testing.T, s *sent) bool {
 // A machine whose grant was carried out, and who has no reply, must not queue behind
 // somebody who waits for the slot that it holds.
 func TestGrantWithoutReplyBeforeOthers(t *testing.T) {
-	g := newGroups(t, 1)[0]
-	gate := newGate(t)
-	a := acquire(t, dial(t, gate.option), request("a", g))
-	gate.next(t).let(carried) // its join
-	grant := gate.next(t)
-	b := acquire(t, dial(t), request("b", g))
-	status := dial(t)
-	awaitQueue(t, status, g, 2)
-	grant.let(muted)
-	gate.open()
-	if err := a.ended(t); err != nil {
-		t.Fatal(err)
-	}
-	awaitQueue(t, status, g, 1)
-	if err := status.Release(t.Context(), a.slots, locksmith.Result{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.ended(t); err != nil {
-		t.Fatal(err)
-	}
+	grantWithoutReply(t, func(*gate) {})
 }
 
 // The same where the reply to the join after that is lost as well: it must not stop at
 // finding its own entry.
 func TestGrantAndJoinWithoutReply(t *testing.T) {
+	grantWithoutReply(t, func(gate *gate) {
+		if !gate.next(t).let(muted) {
+			t.Fatal("it has not joined again")
+		}
+	})
+}
+
+// grantWithoutReply grants machine a its slot without telling it, while machine b waits.
+// Both have to get through. then is what becomes of a's next requests.
+func grantWithoutReply(t *testing.T, then func(*gate)) {
+	t.Helper()
 	g := newGroups(t, 1)[0]
 	gate := newGate(t)
 	a := acquire(t, dial(t, gate.option), request("a", g))
@@ -149,13 +141,12 @@ func TestGrantAndJoinWithoutReply(t *testing.T) {
 	status := dial(t)
 	awaitQueue(t, status, g, 2)
 	grant.let(muted)
-	if !gate.next(t).let(muted) {
-		t.Fatal("it has not joined again")
-	}
+	then(gate)
 	gate.open()
 	if err := a.ended(t); err != nil {
 		t.Fatal(err)
 	}
+	awaitQueue(t, status, g, 1)
 	if err := status.Release(t.Context(), a.slots, locksmith.Result{}); err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -143,12 +141,7 @@ func writePlots(dir string) error {
 	if err != nil {
 		return err
 	}
-	for name, svg := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), svg, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return plot.Write(dir, files)
 }
 
 var machinesAxis = plot.Axis{Label: "machines in the fleet", Ticks: []plot.Tick{

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/locksmith-reboot/locksmith/test/scale/plot"
@@ -20,12 +18,7 @@ func plotFile(path, dir string) error {
 	if err != nil {
 		return err
 	}
-	for name, svg := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), svg, 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return plot.Write(dir, files)
 }
 
 // curve is one line of a drawing.

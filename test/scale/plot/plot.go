@@ -9,6 +9,8 @@ import (
 	"encoding/xml"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -240,4 +242,14 @@ func escape(s string) string {
 	var out strings.Builder
 	_ = xml.EscapeText(&out, []byte(s)) // a Builder takes everything
 	return out.String()
+}
+
+// Write writes drawings into a directory, which is there, by their files' names.
+func Write(dir string, drawings map[string][]byte) error {
+	for name, svg := range drawings {
+		if err := os.WriteFile(filepath.Join(dir, name), svg, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
