@@ -129,29 +129,34 @@ func TestGrantAndJoinWithoutReply(t *testing.T) {
 }
 
 // grantWithoutReply grants machine a its slot without telling it, while machine b waits.
-// Both have to get through. then is what becomes of a's next requests.
+// Both have to get through, whether a looks for what an earlier process left or, as
+// a command does, not. then is what becomes of a's next requests.
 func grantWithoutReply(t *testing.T, then func(*gate)) {
 	t.Helper()
-	g := newGroups(t, 1)[0]
-	gate := newGate(t)
-	a := acquire(t, dial(t, gate.option), request("a", g))
-	gate.next(t).let(carried) // its join
-	grant := gate.next(t)
-	b := acquire(t, dial(t), request("b", g))
-	status := dial(t)
-	awaitQueue(t, status, g, 2)
-	grant.let(muted)
-	then(gate)
-	gate.open()
-	if err := a.ended(t); err != nil {
-		t.Fatal(err)
-	}
-	awaitQueue(t, status, g, 1)
-	if err := status.Release(t.Context(), a.slots, locksmith.Result{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.ended(t); err != nil {
-		t.Fatal(err)
+	for _, resume := range []bool{true, false} {
+		g := newGroups(t, 1)[0]
+		gate := newGate(t)
+		req := request("a", g)
+		req.Resume = resume
+		a := acquire(t, dial(t, gate.option), req)
+		gate.next(t).let(carried) // its join
+		grant := gate.next(t)
+		b := acquire(t, dial(t), request("b", g))
+		status := dial(t)
+		awaitQueue(t, status, g, 2)
+		grant.let(muted)
+		then(gate)
+		gate.open()
+		if err := a.ended(t); err != nil {
+			t.Fatalf("resume %v: %v", resume, err)
+		}
+		awaitQueue(t, status, g, 1)
+		if err := status.Release(t.Context(), a.slots, locksmith.Result{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.ended(t); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
