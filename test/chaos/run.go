@@ -163,6 +163,9 @@ func (r *run) populate(ctx context.Context) (err error) {
 // live is the machines' time: the schedule, and until all are through.
 func (r *run) live(ctx context.Context) error {
 	defer r.fleet.Close()
+	// What cannot be healed, and who cannot give back what he holds, ends with it.
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Length+2*r.Settle, errors.New("the faults could not be healed in time"))
+	defer cancel()
 	r.fleet.Start()
 	calling, hangUp := context.WithCancel(ctx)
 	defer hangUp()
