@@ -4,7 +4,7 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  = -s -w -X github.com/locksmith-reboot/locksmith/internal/options.version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick hostile scale scale-record scale-plots chaos soak soak-plots
+.PHONY: help build demo test test-unit test-machines test-machines-long test-race bench bench-quick model lint docs clean fuzz fuzz-quick fuzz-short hostile scale scale-record scale-plots chaos soak soak-plots
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -38,6 +38,9 @@ fuzz: ## run every fuzz target, FUZZTIME (10m) each; ends with a failure where o
 
 fuzz-quick: ## the same, five seconds each
 	@FUZZTIME=5s scripts/fuzz
+
+fuzz-short: ## ten seconds each for four that are quick to build: requests, semaphores, windows and environment files
+	@FUZZTIME=10s scripts/fuzz 'FuzzHandler$$\|FuzzParseSemaphore$$\|window FuzzParse$$\|envfile FuzzParse$$'
 
 hostile: ## hostile clients against a real server, ten times as many as in the tests; tells how a client that behaves was served
 	@LOCKSMITH_HOSTILE_LONG=1 go test -count=1 -timeout 60m -v -run InNumbers ./test/hostile
