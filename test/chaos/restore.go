@@ -175,6 +175,7 @@ func (r *restoration) toLoss(ctx context.Context, file string) error {
 		return err
 	}
 	r.fleet.Note(noteSaved)
+	known := slices.Concat(saved.down, saved.granted, r.fleet.view().granted) // to what was saved
 	r.fleet.Light()
 	if err := r.await(ctx, "reboots since", func(v view) bool { return v.reboots >= saved.reboots+each }); err != nil {
 		return err
@@ -184,13 +185,13 @@ func (r *restoration) toLoss(ctx context.Context, file string) error {
 		if err := r.await(ctx, "somebody to be down again", func(v view) bool { return len(v.dark) > 0 }); err != nil {
 			return err
 		}
-		if len(without(r.fleet.view().dark, saved.dark)) > 0 {
+		if len(without(r.fleet.view().dark, known)) > 0 {
 			break
 		}
-		r.fleet.Light() // the same machine: somebody else
+		r.fleet.Light() // one that had a slot then: somebody else
 	}
 	err := r.await(ctx, "the moment", func(v view) bool {
-		return len(without(v.notifying, saved.dark)) > 0 && len(without(saved.dark, v.down)) > 0
+		return len(without(v.notifying, known)) > 0 && len(without(saved.dark, v.down)) > 0
 	})
 	r.judged.Stale = without(saved.dark, r.fleet.view().down)
 	return err

@@ -21,7 +21,7 @@ func TestRestore(t *testing.T) {
 	cfg := site(t)
 	cfg.Server = filepath.Join(programs(t), "locksmith-server")
 	cfg.Served = []locksmith.Group{"web", "rack"}
-	cfg.Seed, cfg.Length, cfg.Settle, cfg.Users = *seed, time.Minute, time.Minute, 3*time.Second
+	cfg.Seed, cfg.Length, cfg.Settle, cfg.Users = *seed, time.Minute, 90*time.Second, 3*time.Second
 	result, err := chaos.RunRestore(t.Context(), cfg)
 	t.Cleanup(func() { keepFailed(t, cfg, result.Result) })
 	if err != nil {

@@ -182,13 +182,18 @@ func (r *restoration) end(ctx context.Context) error {
 				return err
 			}
 		}
+		if !slices.Contains(slices.Concat(r.unlocked, r.judged.Robbed), m.ID) {
+			continue
+		}
 		// Who speaks FleetLock asks the server again right before its reboot, and is granted
-		// another slot in its turn. The others give up.
-		if m.Server == nil && slices.Contains(slices.Concat(r.unlocked, r.judged.Robbed), m.ID) {
+		// another slot in its turn; it gives up only if that was during the pause.
+		if m.Server == nil {
 			if err := r.await(ctx, m.ID+" to give up", func(v view) bool { return slices.Contains(v.idle, m.ID) }); err != nil {
 				return err
 			}
-			r.fleet.Kill(m) // it would try again after five minutes
+		}
+		if slices.Contains(r.fleet.view().idle, m.ID) {
+			r.fleet.Kill(m) // it would try again after some minutes
 		}
 	}
 	return r.settle(ctx)
