@@ -214,6 +214,7 @@ func (s *Store) insist(ctx context.Context, sent *bool, do func(context.Context)
 	defer cancel()
 	back := newRetry()
 	lost := false // a reply, at some time
+	full := false // etcd had no space, the last time
 	for {
 		err := do(limited)
 		if err == nil {
@@ -221,9 +222,10 @@ func (s *Store) insist(ctx context.Context, sent *bool, do func(context.Context)
 		}
 		lost = lost || *sent && !refused(err)
 		explained := s.explain(ctx, err)
-		if !lost || !transient(explained) || !back.sleep(limited) {
+		if !lost || !transient(explained) || full && noSpace(err) || !back.sleep(limited) {
 			return explained
 		}
+		full = noSpace(err) // the next try looks whether it was carried out
 	}
 }
 

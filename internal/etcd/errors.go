@@ -144,16 +144,19 @@ func (s *Store) known(err error) (msg string, transient, ok bool) {
 }
 
 // refused says whether etcd itself said that a change was not carried out, and
-// would not be if it came again at once.
+// would not be if it came again at once. That there is no space does not say so: the
+// change that reaches the quota is carried out, and answered with the same words.
 func refused(err error) bool {
 	switch codeOf(err) {
 	case codes.InvalidArgument, codes.PermissionDenied, codes.Unauthenticated, codes.FailedPrecondition, codes.NotFound:
 		return true
 	case codes.ResourceExhausted:
-		return !errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyRequests)
+		return !errors.Is(rpctypes.Error(err), rpctypes.ErrTooManyRequests) && !noSpace(err)
 	}
 	return false
 }
+
+func noSpace(err error) bool { return errors.Is(rpctypes.Error(err), rpctypes.ErrNoSpace) }
 
 // plain is the server's own sentence, without gRPC's wrapping.
 func plain(err error) string {

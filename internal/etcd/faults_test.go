@@ -12,9 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/etcdtest"
 )
@@ -132,64 +129,6 @@ func acquireReporting(t *testing.T, s *Store, req locksmith.Request) (*waiter, *
 	}()
 	t.Cleanup(func() { cancel(errStopped); <-w.done })
 	return w, r
-}
-
-// Without space etcd takes no writes: who asks is told so at once, who waits goes
-// on when there is space again.
-func TestOutOfSpace(t *testing.T) {
-	t.Parallel()
-	srv := etcdtest.Start(t, etcdtest.Debian, "--quota-backend-bytes", "2000000")
-	s, g, cl := dial(t, srv.Endpoint), newGroup(t), srv.Client(t)
-	setMax(t, s, g, 2)
-	slots := must(s.TryAcquire(t.Context(), request("holder", g)))(t)
-	fill(t, cl)
-
-	want := "etcd is out of space and takes no writes (alarm NOSPACE): compact and defragment it, or raise its quota, " +
-		"then disarm the alarm (tried " + srv.Endpoint + ")"
-	for name, do := range calls(s, g, slots) {
-		switch err := inTime(t, name, time.Second, do); {
-		case slices.Contains(reads, name):
-			if err != nil {
-				t.Errorf("%s: %v, want it to work", name, err)
-			}
-		case err == nil || err.Error() != want:
-			t.Errorf("%s: %v, want %s", name, err, want)
-		case !transient(err):
-			t.Errorf("%s: waiting cures it, but the error does not say so", name)
-		}
-	}
-	w, r := acquireReporting(t, s, request("w", g))
-	r.await(t, want)
-	makeSpace(t, cl)
-	w.granted(t)
-	if got := r.last(); got != "" {
-		t.Errorf("granted, and still reported: %q", got)
-	}
-	checkGroup(t, s, g, 2, 2)
-}
-
-// fill writes until etcd raises its alarm.
-func fill(t *testing.T, cl *clientv3.Client) {
-	t.Helper()
-	value := strings.Repeat("x", 100_000)
-	for i := range 1000 {
-		_, err := cl.Put(t.Context(), fmt.Sprintf("fill/%d", i), value)
-		if errors.Is(err, rpctypes.ErrNoSpace) {
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Fatal("the quota was never reached")
-}
-
-func makeSpace(t *testing.T, cl *clientv3.Client) {
-	t.Helper()
-	resp := must(cl.Delete(t.Context(), "fill/", clientv3.WithPrefix()))(t)
-	must(cl.Compact(t.Context(), resp.Header.Revision, clientv3.WithCompactPhysical()))(t)
-	must(cl.Defragment(t.Context(), cl.Endpoints()[0]))(t)
-	must(cl.AlarmDisarm(t.Context(), &clientv3.AlarmMember{}))(t) // of all kinds, on all members
 }
 
 // Two of three members are lost: every call is an error that says so, in time.
