@@ -62,7 +62,7 @@ func (v *visit) faults(m int) {
 	}
 	if s.Queue.place(m) >= 0 && mm.Owns {
 		v.limited(func(l *Limits) *int8 { return &l.Leases }, Step{Act: LoseLease, M: int8(m)}, func(s *State) string {
-			s.dropEntry(m)
+			s.loseLease(m)
 			return ""
 		})
 	}

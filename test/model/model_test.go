@@ -129,11 +129,13 @@ var mistakes = []struct {
 	{"a waiter does not wait for its turn", Impatient, apart, Limits{}, false, "overtakes"},
 	{"the step to rebooting does not compare pauses", NoPolicy, apart, Limits{Total: 1, Pauses: 1}, false, "during a pause"},
 	{"a start does not ask whether the machine goes down", NotAsked, apart, Limits{Total: 2, Crashes: 1, Unlocks: 1}, false, "on its way down"},
-	{"it queues again for what it holds", Blind, apart, Limits{Total: 1, Replies: 1}, false, StuckFreely},
+	{"it queues again for what it holds", Blind, apart, Limits{Total: 1, Replies: 1}, true, StuckFreely},
 	{"a release that is late counts although the record has changed", ReleaseAnyway, apart, Limits{Total: 2, Crashes: 1, Pauses: 1}, false, "down without a slot"},
 	{"one slot taken away, the other forgotten", DropsRest, apart, Limits{Total: 2, Unlocks: 1, Cured: 1}, false, "knows nothing of it"},
 	{"an idle agent leaves a request behind", IdleTooSoon, apart, Limits{Total: 2, Crashes: 1, Cured: 1}, false, "knows nothing of it"},
 	{"a wait is given up, its entry stays", LeavesEntry, apart, upTo(1), false, "needs nothing"},
+	{"a lease is kept under which a join may still come", KeepsLease, apart, Limits{Total: 1, Replies: 1}, false, "has its slots"},
+	{"the same of a wait that is given up", KeepsLease, apart, Limits{Total: 2, Replies: 1, Cured: 1}, false, "needs nothing|has its slots"},
 	{"a lower max takes slots away", Evicts, together, Limits{Total: 1, SetMax: 1}, false, "down without a slot"},
 }
 

@@ -59,6 +59,8 @@ func (c *coder) machine(m *Machine) {
 	c.flag(&m.Booted)
 	c.flag(&m.Cured)
 	c.flag(&m.Owns)
+	c.flag(&m.Other)
+	number(c, &m.Join, 2)
 	number(c, &m.Newer, 2)
 	c.flight(&m.Flight)
 	c.flight(&m.Ghost)

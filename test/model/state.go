@@ -91,13 +91,27 @@ const (
 	Earlier        // a process before it
 )
 
+// Joining is a join that was sent and has no reply, by the lease on which its entry would
+// hang: it is refused once that is gone.
+type Joining uint8
+
+// The leases of joins under way.
+const (
+	NoJoin   Joining = iota
+	Mine             // the present process's
+	Left             // one that an earlier process left
+	LeftBoth         // the same, and the entry that stands hangs on it, too
+)
+
 // Machine is one machine and its agent.
 type Machine struct {
 	PC     PC
 	Power  Power
-	Booted bool   // it has rebooted
-	Cured  bool   // a reboot is not needed any more
-	Owns   bool   // its entry hangs on the present process's lease
+	Booted bool // it has rebooted
+	Cured  bool // a reboot is not needed any more
+	Owns   bool // its entry hangs on the present process's lease
+	Other  bool // it is another one than that which the process joined with, and waits by
+	Join   Joining
 	Newer  Author // who wrote its record since its process last knew it
 	Flight Flight // its process waits for the reply
 	Ghost  Flight // nobody waits for the reply any more, but it may yet be carried out

@@ -7,23 +7,24 @@ type Act uint8
 
 // What agents do, and etcd for them.
 const (
-	Boot   Act = iota // the machine is up again
-	GoDown            // the accepted reboot happens
-	Begin             // the agent starts
-	Find              // it looks at what it holds
-	Join              // it joins the queue
-	Miss              // it learns that its entry is gone
-	Front             // it sees that nobody is before it
-	Leave             // it leaves the queue
-	Ask               // it looks at the groups, and asks for the slots where there is room
-	Write             // it asks to have written that it reboots
-	Recall            // it sees that what had no reply has been written
-	Stop              // it gives up on the reboot
-	Call              // it asks for the reboot
-	Return            // it asks to have its slots back in the store
-	Carry             // what its process waits for is carried out
-	Late              // what nobody waits for any more is carried out
-	Expire            // the entry of a process that is gone expires
+	Boot     Act = iota // the machine is up again
+	GoDown              // the accepted reboot happens
+	Begin               // the agent starts
+	Find                // it looks at what it holds
+	Join                // it joins the queue
+	Miss                // it learns that its entry is gone
+	Front               // it sees that nobody is before it
+	Leave               // it leaves the queue
+	Ask                 // it looks at the groups, and asks for the slots where there is room
+	Write               // it asks to have written that it reboots
+	Recall              // it sees that what had no reply has been written
+	Stop                // it gives up on the reboot
+	Call                // it asks for the reboot
+	Return              // it asks to have its slots back in the store
+	Carry               // what its process waits for is carried out
+	Late                // what nobody waits for any more is carried out
+	LateJoin            // a join is carried out that had no reply
+	Expire              // the entry of a process that is gone expires; with N 1 the lease of its join under way
 	// What administrators do.
 	Resume // of group G
 	SetMax // of group G, to N
@@ -34,6 +35,7 @@ const (
 	Crash     // the agent's process ends; with N 1 its request takes the place of an older one under way
 	LoseReply // the same, of a reply
 	LoseJoin  // it joins the queue, and has no reply
+	HoldJoin  // it asks to join the queue, and has no reply; it may be carried out later
 	LoseLease // of a process that runs
 	Cure      // the need goes away without a reboot
 	Lapse     // a slot lapses with a lease (a mistake)
@@ -81,7 +83,12 @@ func (p Step) String() string {
 		return "the request of " + m + " is carried out, if it still may, and answered"
 	case Late:
 		return "a request that " + m + " does not wait for any more is carried out"
+	case LateJoin:
+		return m + " joins the queue by a request that had no reply"
 	case Expire:
+		if p.N == 1 {
+			return "the lease expires under which an earlier process of " + m + " asked to join the queue"
+		}
 		return "the entry that an earlier process of " + m + " left expires"
 	case Resume:
 		return "an administrator resumes " + g
@@ -99,6 +106,8 @@ func (p Step) String() string {
 		return m + " has no reply to its request"
 	case LoseJoin:
 		return m + " joins the queue, and has no reply"
+	case HoldJoin:
+		return m + " asks to join the queue, and has no reply"
 	case LoseLease:
 		return m + " loses its lease"
 	case Cure:
@@ -147,4 +156,5 @@ const (
 	IdleTooSoon           // an agent that needs nothing lets a grant go on that an earlier process asked for
 	LeavesEntry           // a wait that is given up does not leave the queue
 	Evicts                // a lower max takes slots away
+	KeepsLease            // a wait ends, and its lease is kept, although a join may still come
 )

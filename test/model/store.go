@@ -57,7 +57,11 @@ func (c Config) holds(s State, m int, f Flight) bool {
 // dropEntry takes machine m's entry out of the queue.
 func (s *State) dropEntry(m int) {
 	s.Queue = s.Queue.without(m)
-	s.Machine[m].Owns = false
+	mm := &s.Machine[m]
+	mm.Owns, mm.Other = false, false
+	if mm.Join == LeftBoth {
+		mm.Join = Left
+	}
 	s.stale(m, func(f Flight) bool { return f.Request == Grant })
 }
 
@@ -195,8 +199,11 @@ func (c Config) Check(s State) string {
 		}
 	}
 	for m := range Machines {
-		if s.Machine[m].PC == Done && s.Machine[m].Owns {
+		switch mm := s.Machine[m]; {
+		case mm.PC == Done && mm.Owns:
 			return "a machine waits in the queue that needs nothing"
+		case mm.PC >= Held && mm.Owns:
+			return "a machine waits in the queue that has its slots"
 		}
 	}
 	return ""
