@@ -2,12 +2,9 @@ package model
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/locksmith-reboot/locksmith"
 )
@@ -21,6 +18,10 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 	switch p.Act {
 	case Join, LoseJoin:
 		return r.join(m, p.Act == LoseJoin)
+	case HoldJoin:
+		return r.holdJoin(m)
+	case LateJoin:
+		return r.lateJoin(m, before)
 	case Leave:
 		pr.cancel()
 	case Find:
@@ -41,10 +42,12 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 		r.loseReply(m, p.N == 1, before)
 	case Expire, LoseLease:
 		lease, err := r.lease(m)
-		if err != nil {
-			return err
+		if p.Act == Expire && p.N == 1 {
+			lease = r.joins[m].under()
 		}
-		_, err = r.leases.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: lease})
+		if err == nil {
+			r.revoke(lease)
+		}
 		return err
 	case Crash, GoDown:
 		r.crash(m, p.N == 1, before)
@@ -73,9 +76,7 @@ func (r *replay) join(m int, mute bool) error {
 	}
 	for range 50 {
 		if pr.ended() {
-			req := request(name(m), r.of(m)...)
-			req.BootID = r.boot(m)
-			pr.begin(Grant, func(ctx context.Context) (locksmith.Slots, error) { return pr.store.Acquire(ctx, req, nil) })
+			r.acquire(m)
 		}
 		s := pr.look(r.t, true)
 		switch {
@@ -101,30 +102,11 @@ func (r *replay) join(m int, mute bool) error {
 	return errors.New("it tries again and again to join")
 }
 
-// stands says whether machine m's entry is the one that s would have made: there was no
-// reply to the change that made it, and nothing is left to do.
-func (r *replay) stands(m int, s *sent) bool {
-	put := s.req.Success[0].GetRequestPut()
-	entry, err := r.entry(m)
-	if err != nil {
-		r.fail("entry: %v", err)
-	}
-	var there, ours locksmith.Waiter
-	return entry != nil && entry.Lease == put.Lease && json.Unmarshal(entry.Value, &there) == nil &&
-		json.Unmarshal(put.Value, &ours) == nil && there.Nonce == ours.Nonce
-}
-
-// expire ends the lease on which machine m's entry hung before it joined, 0: none. If it
-// was another process's, that must not take the entry away.
-func (r *replay) expire(m int, earlier int64) error {
-	now, err := r.lease(m)
-	if err == nil && earlier != 0 && earlier != now {
-		_, err = r.leases.LeaseRevoke(r.t.Context(), &pb.LeaseRevokeRequest{ID: earlier})
-	}
-	if err == nil && earlier == now && r.hung[m] == now {
-		err = errors.New("its entry hangs on the lease of an earlier process")
-	}
-	return err
+// acquire has machine m's process wait for its slots.
+func (r *replay) acquire(m int) {
+	pr, req := r.procs[m], request(name(m), r.of(m)...)
+	req.BootID = r.boot(m)
+	pr.begin(Grant, func(ctx context.Context) (locksmith.Slots, error) { return pr.store.Acquire(ctx, req, nil) })
 }
 
 // find is machine m's look at what it holds. If it is not going to queue, nothing of it may
@@ -168,6 +150,29 @@ func (r *replay) withdraw(m int) error {
 	return w.err
 }
 
+// giveUp waits for the end of machine m's wait, which was told to end and has not come to
+// take over what an earlier process left.
+func (r *replay) giveUp(m int) error {
+	pr := r.procs[m]
+	for !pr.ended() {
+		switch s := pr.look(r.t, true); {
+		case s == nil:
+		case kindOf(s) == join:
+			pr.let(held)
+		default:
+			pr.let(carried)
+		}
+		if r.t.Failed() {
+			return errors.New("the call goes on")
+		}
+	}
+	if pr.job != nil && pr.job.err == nil {
+		return errors.New("it was granted what it does not wait for")
+	}
+	pr.job = nil
+	return nil
+}
+
 // write has it written that machine m reboots; where a call without a reply has asked for
 // that again, this is that.
 func (r *replay) write(m int) {
@@ -201,10 +206,13 @@ func (r *replay) stop(m int, before State) error {
 	if mm.PC != Held || mm.Cured || paused > 0 || pr.lost {
 		pr.told, pr.lost = false, false
 		pr.cancel()
-		if pr.job == nil && before.Queue.place(m) >= 0 {
-			return r.withdraw(m)
+		if mm.PC != Needing || before.Queue.place(m) < 0 || pr.job != nil && mm.Owns {
+			return nil
 		}
-		return nil
+		if err := r.giveUp(m); err != nil {
+			return err
+		}
+		return r.withdraw(m)
 	}
 	r.write(m)
 	for !pr.ended() {

@@ -30,10 +30,10 @@ func (c Config) wroteSemaphore(s *State, g int) {
 	}
 }
 
-// wroteRecord is after a change of machine m's record in a group.
-func (c Config) wroteRecord(s *State, m int) {
+// wroteRecord is after a change of machine m's records in groups, a bit per group.
+func (c Config) wroteRecord(s *State, m int, groups uint8) {
 	s.stale(m, func(f Flight) bool {
-		return f.Request == Confirm || f.Request == Release && c.Mistake != ReleaseAnyway
+		return f.Request == Confirm || f.Request == Release && f.Groups&groups != 0 && c.Mistake != ReleaseAnyway
 	})
 }
 
@@ -78,7 +78,7 @@ func (c Config) take(s *State, m, g int, seen Semaphore, r Record) (wrong string
 		wrong = "more slots are granted than there are"
 	}
 	c.wroteSemaphore(s, g)
-	c.wroteRecord(s, m)
+	c.wroteRecord(s, m, bit(g))
 	return wrong
 }
 
@@ -88,7 +88,7 @@ func (c Config) remove(s *State, m, g int) {
 	s.Sem[g].Value++
 	s.Record[g][m] = 0
 	c.wroteSemaphore(s, g)
-	c.wroteRecord(s, m)
+	c.wroteRecord(s, m, bit(g))
 }
 
 // carryGrant is etcd's part of a grant whose comparisons hold.
@@ -158,7 +158,7 @@ func (c Config) carryConfirm(s *State, m int) (wrong string) {
 		}
 		s.Record[g][m] |= Rebooting
 	}
-	c.wroteRecord(s, m)
+	c.wroteRecord(s, m, c.Member[m])
 	return wrong
 }
 
