@@ -18,7 +18,7 @@ func (v *visit) needing(m int) {
 	if paused, groups := v.paused(v.from, m); paused > 0 && paused < groups {
 		return // it would be in the way of others
 	}
-	if v.from.Machine[m].Join == NoJoin {
+	if v.from.Machine[m].Join == NoJoin && v.Unheld&bit(m) == 0 {
 		v.limited(func(l *Limits) *int8 { return &l.Replies }, Step{Act: HoldJoin, M: int8(m)}, func(s *State) string {
 			s.sent(m)
 			return ""

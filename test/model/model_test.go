@@ -91,7 +91,7 @@ func TestLong(t *testing.T) {
 			explore(t, c)
 		})
 		t.Run(name+", any number of crashes, lost replies and lost leases", func(t *testing.T) {
-			c.Limits = endless(0, 1, 2)
+			c.Limits, c.Unheld = endless(0, 1, 2), bit(1)|bit(2) // else there are far more states than memory
 			explore(t, c)
 		})
 		for k, kind := range kindNames {

@@ -150,6 +150,7 @@ type Config struct {
 	Member  [Machines]uint8 // the groups of each machine, a bit per group
 	Max     [Groups]int8
 	Limits  Limits
+	Unheld  uint8 // the machines whose joins are carried out at once or never, a bit per machine
 	Mistake Mistake
 }
 
