@@ -13,7 +13,7 @@ import (
 // before is the model before the step.
 func (r *replay) carryOut(p Step, before State) (err error) {
 	r.t.Helper()
-	ctx, m, group := r.t.Context(), int(p.M), r.groups[p.G]
+	ctx, m, group := r.t.Context(), int(p.M), r.groups[p.G%Groups]
 	pr := r.procs[m]
 	switch p.Act {
 	case Join, LoseJoin:
@@ -54,9 +54,9 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 	case Boot:
 		r.boots[m]++
 	case Pause:
-		err = r.admin.Pause(ctx, locksmith.Pause{Scope: locksmith.PauseScope{Group: group}, By: "test", Reason: "test"})
+		err = r.admin.Pause(ctx, locksmith.Pause{Scope: r.scope(int(p.G)), By: "test", Reason: "test"})
 	case Resume:
-		err = r.admin.Resume(ctx, locksmith.PauseScope{Group: group}, "test")
+		err = r.admin.Resume(ctx, r.scope(int(p.G)), "test")
 	case SetMax:
 		_, err = r.admin.SetMax(ctx, group, int(p.N), "test")
 	case Unlock:
@@ -65,6 +65,17 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 		_, err = r.admin.TryAcquire(ctx, locksmith.Request{Groups: []locksmith.Group{group}, MachineID: name(m), By: locksmith.ByLock})
 	}
 	return err
+}
+
+// scope is what a pause is of.
+func (r *replay) scope(scope int) locksmith.PauseScope {
+	switch {
+	case scope == ofAll:
+		return locksmith.PauseScope{All: true}
+	case scope > ofAll:
+		return locksmith.PauseScope{Machine: name(scope - ofMachine(0))}
+	}
+	return locksmith.PauseScope{Group: r.groups[scope]}
 }
 
 // join lets machine m into the queue; mute is without a reply.
@@ -203,7 +214,7 @@ func (r *replay) recall(m int) {
 func (r *replay) stop(m int, before State) error {
 	pr, mm := r.procs[m], before.Machine[m]
 	paused, _ := r.model.paused(before, m)
-	if mm.PC != Held || mm.Cured || paused > 0 || pr.lost {
+	if mm.PC != Held || mm.Cured || paused || pr.lost {
 		pr.told, pr.lost = false, false
 		pr.cancel()
 		if mm.PC != Needing || before.Queue.place(m) < 0 || pr.job != nil && mm.Owns {
@@ -253,7 +264,7 @@ func (r *replay) carry(m int, before State) error {
 	r.procs[m].answered = true
 	if mm := r.state.Machine[m]; mm.PC == Held && mm.Newer == Itself && r.model.granted(r.state, m) && !r.procs[m].repeats {
 		paused, _ := r.model.paused(r.state, m)
-		r.procs[m].answered = paused > 0 || mm.Cured
+		r.procs[m].answered = paused || mm.Cured
 	}
 	return nil
 }
@@ -261,11 +272,8 @@ func (r *replay) carry(m int, before State) error {
 // late carries out what machine m does not wait for any more.
 func (r *replay) late(m int) error {
 	s := r.ghosts[m]
-	if r.ghosts[m] = nil; !late(r.t, s) {
-		return errors.New("it had become void")
-	}
-	r.void = append(r.void, s)
-	return nil
+	r.ghosts[m], r.void = nil, append(r.void, s)
+	return r.carryLate(s)
 }
 
 // loseReply ends the patience of the call of machine m's process, or of one try of it.

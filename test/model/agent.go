@@ -170,7 +170,7 @@ func (v *visit) agent(m int) {
 	case Held:
 		v.held(m)
 	case Confirmed:
-		if paused, _ := v.paused(v.from, m); paused > 0 || mm.Cured {
+		if paused, _ := v.paused(v.from, m); paused || mm.Cured {
 			v.own(Stop, m, func(_ *State, mm *Machine) { mm.PC = Aborting })
 		}
 		if !mm.Cured {
@@ -239,8 +239,8 @@ func (c Config) holdsAgent(s State, m int) bool {
 // waiting is in the queue.
 func (v *visit) waiting(m int) {
 	s, mm := v.from, v.from.Machine[m]
-	paused, groups := v.paused(s, m)
-	if paused > 0 && paused < groups || mm.Cured {
+	paused, inTheWay := v.paused(s, m)
+	if inTheWay || mm.Cured {
 		v.own(Leave, m, func(s *State, mm *Machine) { v.leave(s, m) })
 	}
 	if (s.Queue.place(m) < 0 || mm.Other) && !(v.Mistake == OneByOne && v.holdsAgent(s, m)) {
@@ -266,7 +266,7 @@ func (v *visit) waiting(m int) {
 			v.over(s, m)
 			mm.PC = Finding
 		})
-	case paused == 0 && v.room(s, m):
+	case !paused && v.room(s, m):
 		v.own(Ask, m, func(s *State, mm *Machine) {
 			mm.Flight = Flight{Request: Grant, Fresh: true}
 			if v.Mistake == NoComparison {
@@ -301,7 +301,7 @@ func (v *visit) held(m int) {
 	s, mm := v.from, v.from.Machine[m]
 	paused, _ := v.paused(s, m)
 	switch {
-	case mm.Cured, paused > 0 && v.Mistake != NoPolicy:
+	case mm.Cured, paused && v.Mistake != NoPolicy:
 		v.own(Stop, m, func(_ *State, mm *Machine) { mm.PC = Aborting })
 	case !v.granted(s, m) || mm.Newer == Earlier: // as the answer to Write says
 		v.own(Stop, m, func(s *State, mm *Machine) {

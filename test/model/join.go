@@ -15,7 +15,7 @@ func (v *visit) needing(m int) {
 		})
 		return
 	}
-	if paused, groups := v.paused(v.from, m); paused > 0 && paused < groups {
+	if _, inTheWay := v.paused(v.from, m); inTheWay {
 		return // it would be in the way of others
 	}
 	if v.from.Machine[m].Join == NoJoin && v.Unheld&bit(m) == 0 {

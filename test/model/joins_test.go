@@ -105,6 +105,11 @@ func (r *replay) lateJoin(m int, before State) error {
 		}
 	}
 	r.joins[m] = nil
+	return r.carryLate(s)
+}
+
+// carryLate carries out what its sender does not wait for any more.
+func (r *replay) carryLate(s *sent) error {
 	resp, err := r.raw.Txn(r.t.Context(), s.req)
 	switch {
 	case err != nil:

@@ -50,7 +50,7 @@ const (
 
 func (r *replay) newProcess() *process {
 	p := &process{gate: &gate{stopped: make(chan *sent), closed: make(chan struct{})}}
-	p.store = dial(r.t, func(cfg *etcd.Config) {
+	p.store = dial(r.t, at(r.server), func(cfg *etcd.Config) {
 		cfg.Timeout, cfg.LeaseTTL = life, life
 		cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(p.mortal, p.shortLease))
 	}, p.gate.option)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
+	"github.com/locksmith-reboot/locksmith/internal/etcdtest"
 )
 
 // replay carries out the steps of the model on a real store, with a process of its own for
@@ -26,6 +27,7 @@ type replay struct {
 	random *rand.Rand // for what the model leaves open
 	groups []locksmith.Group
 	procs  [Machines]*process
+	server *etcdtest.Server
 	admin  *etcd.Store
 	raw    pb.KVClient
 	leases pb.LeaseClient
@@ -39,7 +41,8 @@ type replay struct {
 }
 
 func newReplay(t *testing.T, c Config, random *rand.Rand) *replay {
-	r := &replay{t: t, model: c, state: c.Start(), random: random, groups: newGroups(t, Groups), admin: dial(t)}
+	server := walks.take(t)
+	r := &replay{t: t, model: c, state: c.Start(), random: random, groups: newGroups(t, Groups), server: server, admin: dial(t, at(server))}
 	conn := server.Client(t).ActiveConnection()
 	r.raw, r.leases = pb.NewKVClient(conn), pb.NewLeaseClient(conn)
 	for m := range Machines {
@@ -163,10 +166,10 @@ func (r *replay) insists(p Step) bool {
 	return false
 }
 
-// inTheWay says whether machine m, which is in some groups that are paused and in others
-// that are not, is the first in the queue of one of its groups.
+// inTheWay says whether machine m, which a pause holds up that does not hold up everybody in
+// its groups, is the first in the queue of one of them.
 func (r *replay) inTheWay(m int) bool {
-	if paused, groups := r.model.paused(r.state, m); paused == 0 || paused == groups {
+	if _, inTheWay := r.model.paused(r.state, m); !inTheWay {
 		return false
 	}
 	for g := range Groups {
@@ -320,6 +323,7 @@ type tally struct {
 	mu    sync.Mutex
 	walks int
 	acts  [Lapse]int
+	of    [Scopes]int // pauses
 }
 
 func (y *tally) add(steps []Step) {
@@ -327,7 +331,9 @@ func (y *tally) add(steps []Step) {
 	defer y.mu.Unlock()
 	y.walks++
 	for _, p := range steps {
-		y.acts[p.Act]++
+		if y.acts[p.Act]++; p.Act == Pause {
+			y.of[p.G]++
+		}
 	}
 }
 
@@ -338,7 +344,12 @@ func (y *tally) check(t *testing.T) {
 			t.Errorf("in no walk: %q", Step{Act: Act(act)})
 		}
 	}
-	t.Logf("%d walks, acts %v", y.walks, y.acts)
+	for scope, n := range y.of {
+		if n == 0 {
+			t.Errorf("in no walk: %q", Step{Act: Pause, G: int8(scope)})
+		}
+	}
+	t.Logf("%d walks, acts %v, pauses %v", y.walks, y.acts, y.of)
 }
 
 // often is how much more often a walk takes a step than one of an administrator, of which

@@ -137,7 +137,7 @@ type State struct {
 	Sem     [Groups]Semaphore
 	Record  [Groups][Machines]Record
 	Queue   Entries
-	Paused  [Groups]bool
+	Paused  [Scopes]bool
 	Excused [Groups][Machines]bool // unlocked by an administrator when it was on its way down
 	Machine [Machines]Machine
 	Left    Limits
@@ -188,8 +188,11 @@ func (s State) Goal() bool {
 
 // Calm says whether no administrator keeps machines from going on.
 func (s State) Calm() bool {
+	if s.Paused != [Scopes]bool{} {
+		return false
+	}
 	for g := range Groups {
-		if s.Paused[g] || s.Sem[g].Max < 1 {
+		if s.Sem[g].Max < 1 {
 			return false
 		}
 		for m := range Machines {
@@ -276,17 +279,4 @@ func (c Config) room(s State, m int) bool {
 		}
 	}
 	return true
-}
-
-// paused says how many of machine m's groups are paused, and how many it has.
-func (c Config) paused(s State, m int) (paused, groups int) {
-	for g := range Groups {
-		if c.in(m, g) {
-			groups++
-			if s.Paused[g] {
-				paused++
-			}
-		}
-	}
-	return paused, groups
 }

@@ -37,21 +37,9 @@ func (c Config) wroteRecord(s *State, m int, groups uint8) {
 	})
 }
 
-// wrotePolicy is after a change of group g's pause. A step to rebooting compares the
-// policy too, but a policy that was paused and resumed is gone again, as it was before.
-func (c Config) wrotePolicy(s *State, g int) {
-	for m := range Machines {
-		s.stale(m, func(f Flight) bool { return c.in(m, g) && f.Request == Grant })
-	}
-}
-
 // holds says whether the comparisons of machine m's request hold at this moment.
 func (c Config) holds(s State, m int, f Flight) bool {
-	if f.Request == Confirm && c.Mistake != NoPolicy {
-		paused, _ := c.paused(s, m)
-		return f.Fresh && paused == 0
-	}
-	return f.Fresh
+	return f.Fresh && !c.compared(s, m, f)
 }
 
 // dropEntry takes machine m's entry out of the queue.
@@ -95,6 +83,9 @@ func (c Config) remove(s *State, m, g int) {
 func (c Config) carryGrant(s *State, m int, known bool) (wrong string) {
 	if c.ahead(*s, m) {
 		wrong = "a machine overtakes another one in the queue"
+	}
+	if paused, _ := c.paused(*s, m); paused {
+		wrong = "a machine gets slots during a pause"
 	}
 	r := ByAgent
 	if known {
@@ -149,12 +140,12 @@ func (c Config) wants(s State, m int) []int {
 
 // carryConfirm is etcd's part of the step to rebooting whose comparisons hold.
 func (c Config) carryConfirm(s *State, m int) (wrong string) {
+	if paused, _ := c.paused(*s, m); paused {
+		wrong = "a machine starts its reboot during a pause"
+	}
 	for g := range Groups {
 		if !c.in(m, g) {
 			continue
-		}
-		if s.Paused[g] {
-			wrong = "a machine starts its reboot during a pause"
 		}
 		s.Record[g][m] |= Rebooting
 	}
