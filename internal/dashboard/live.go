@@ -91,5 +91,10 @@ func (s *stream) send(text string) error {
 	if _, err := io.WriteString(s.w, text); err != nil {
 		return err
 	}
-	return s.rc.Flush()
+	if err := s.rc.Flush(); err != nil {
+		return err
+	}
+	// Over HTTP/2 a deadline that passes ends the stream although nothing is written.
+	_ = s.rc.SetWriteDeadline(time.Time{})
+	return nil
 }

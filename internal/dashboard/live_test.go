@@ -22,11 +22,20 @@ type wire struct {
 	text   strings.Builder
 	broken bool
 	header http.Header
+	until  time.Time // a write may take; zero: for ever
+	free   bool      // something was written that might have taken for ever
 }
 
 func (w *wire) Header() http.Header { return w.header }
 func (w *wire) WriteHeader(int)     {}
 func (w *wire) Flush()              {}
+
+func (w *wire) SetWriteDeadline(until time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.until = until
+	return nil
+}
 
 func (w *wire) Write(p []byte) (int, error) {
 	w.mu.Lock()
@@ -34,6 +43,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	if w.broken {
 		return 0, http.ErrHandlerTimeout
 	}
+	w.free = w.free || w.until.IsZero()
 	return w.text.Write(p)
 }
 
@@ -104,6 +114,24 @@ func TestABrowserIsKeptAlive(t *testing.T) {
 		time.Sleep(time.Minute + time.Second)
 		if n := w.count(": keep-alive"); n != 4 {
 			t.Errorf("%d in a minute", n)
+		}
+		leave()
+	})
+}
+
+// A deadline that is still set when it passes ends a stream of HTTP/2, which browsers speak
+// over TLS, whether something is written or not.
+func TestOnlyWritesHaveADeadline(t *testing.T) {
+	follow(t, func(w *wire, _ *door, changes chan struct{}, leave context.CancelFunc) {
+		for range 3 {
+			w.mu.Lock()
+			if !w.until.IsZero() || w.free {
+				t.Errorf("a deadline is set while nothing is written: %v; none was while something was: %v", !w.until.IsZero(), w.free)
+			}
+			w.mu.Unlock()
+			time.Sleep(time.Second)
+			changes <- struct{}{}
+			synctest.Wait()
 		}
 		leave()
 	})

@@ -25,7 +25,7 @@ type attempt struct {
 	place     int64         // CreateRevision of our queue entries; 0: not queued
 	ahead     []predecessor // of each group, as last known for that place; nil: not known
 	joined    bool          // a join was sent, so that entries may stand
-	unsettled bool          // it was sent and has no reply: entries may yet appear
+	unsettled bool          // one was sent and had no reply: entries may yet appear
 	ambiguous bool          // a grant was sent whose reply has not come
 }
 

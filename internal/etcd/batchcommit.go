@@ -169,7 +169,7 @@ func (d *desk) deliver(g grant) {
 	if t := d.turns[g.machine]; t != nil {
 		calls = append(calls, d.empty(t)...)
 		if t == g.turn {
-			d.forget(t)
+			d.served(t)
 		} else {
 			d.leaves(t)
 		}

@@ -243,13 +243,8 @@ func TestBatchJoinReplyLost(t *testing.T) {
 // onJoin calls before just before a transaction is sent that puts a queue entry.
 func onJoin(before func()) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		if txn, ok := req.(*pb.TxnRequest); ok {
-			for _, op := range txn.Success {
-				if strings.Contains(string(op.GetRequestPut().GetKey()), "/queue/") {
-					before()
-					break
-				}
-			}
+		if txn, ok := req.(*pb.TxnRequest); ok && joins(txn) {
+			before()
 		}
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}

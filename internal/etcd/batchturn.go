@@ -29,7 +29,7 @@ type turn struct {
 	created   int64  // CreateRevision of the entry, where it stands
 	foreign   int64  // of somebody else's entry for the machine, where turnBlocked
 	lease     *lease // of the entry
-	unsettled bool   // a join was sent and has no reply: the entry may yet appear
+	unsettled *lease // of a join that was sent and had no reply: an entry may yet appear
 }
 
 type turnState uint8
@@ -40,6 +40,9 @@ const (
 	turnQueued                   // has its entry
 	turnBlocked                  // waits behind another process's entry for the machine
 )
+
+// haunted says whether an entry of the turn may yet appear: not without its lease.
+func (t *turn) haunted() bool { return t.unsettled != nil && !t.unsettled.gone() }
 
 // live says whether any client waits.
 func (t *turn) live() bool {
@@ -140,6 +143,19 @@ func (d *desk) forget(t *turn) {
 		d.line.remove(t.level, t.machine, t.created)
 	}
 	d.lineUsed = time.Now()
+}
+
+// served ends a turn whose entry the grant has taken out of the queue.
+func (d *desk) served(t *turn) {
+	if !t.haunted() {
+		d.forget(t)
+		return
+	}
+	if d.line != nil {
+		d.line.remove(t.level, t.machine, t.created)
+	}
+	t.state, t.created = turnNew, 0
+	d.leaves(t)
 }
 
 // lost has a turn join again whose entry is not there any more.
@@ -261,9 +277,11 @@ func (s *Store) joinOne(j *joinReply, key, tail, doc string) error {
 	put := clientv3.OpPut(key, doc, clientv3.WithLease(l.id))
 	cmp := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 	then := []clientv3.Op{put, clientv3.OpPut(tail, j.turn.machine)}
+	fence := fenceKey(l.id)
 	for {
 		j.sent = true
-		resp, err := s.txn(ctx, []clientv3.Cmp{cmp}, then, []clientv3.Op{clientv3.OpGet(key)})
+		unfenced := clientv3.Compare(clientv3.ModRevision(fence), "=", l.fence.Load())
+		resp, err := s.txn(ctx, []clientv3.Cmp{cmp, unfenced}, then, []clientv3.Op{clientv3.OpGet(key), clientv3.OpGet(fence)})
 		if err != nil {
 			return err
 		}
@@ -273,10 +291,13 @@ func (s *Store) joinOne(j *joinReply, key, tail, doc string) error {
 			}
 			return nil
 		}
+		if f := first(resp.Responses[1]); f != nil {
+			l.raise(f.ModRevision)
+		}
 		kv := first(resp.Responses[0])
 		var w locksmith.Waiter
 		switch {
-		case kv == nil: // gone meanwhile
+		case kv == nil: // gone meanwhile, or a fence
 			j.created = 0
 			cmp = clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 			then = []clientv3.Op{put, clientv3.OpPut(tail, j.turn.machine)}
@@ -300,7 +321,9 @@ func (d *desk) joined(j joinReply) {
 	d.joining--
 	switch {
 	case j.err != nil:
-		t.unsettled = t.unsettled || j.sent && !refused(j.err)
+		if j.sent && !refused(j.err) {
+			t.unsettled = j.lease
+		}
 		t.state = turnNew
 		if err := d.store.say(j.err); !transient(err) {
 			d.end(t, err)
@@ -309,13 +332,13 @@ func (d *desk) joined(j joinReply) {
 		d.toJoin = append(d.toJoin, t)
 		d.joinRetry = time.Now().Add(min(d.joinBack.delay(), maxRetry))
 	case j.foreign > 0:
-		t.state, t.foreign, t.unsettled = turnBlocked, j.foreign, false
+		t.state, t.foreign = turnBlocked, j.foreign
 		d.joinBack = newRetry()
 		if d.line != nil && d.line.rev >= j.foreign && d.line.created(t.level, t.machine) != j.foreign {
 			d.lost(t)
 		}
 	default:
-		t.state, t.created, t.lease, t.unsettled = turnQueued, j.created, j.lease, false
+		t.state, t.created, t.lease = turnQueued, j.created, j.lease
 		d.lease, d.joinBack = j.lease, newRetry()
 		if d.line != nil && d.line.rev >= j.created && d.line.created(t.level, t.machine) != j.created {
 			d.lost(t)
@@ -353,7 +376,7 @@ func (d *desk) leave() {
 			t.leaving = false
 		case t.state == turnJoining:
 			stay = append(stay, t)
-		case t.state == turnQueued || t.unsettled:
+		case t.state == turnQueued || t.haunted():
 			batch = append(batch, t)
 		default:
 			d.forget(t)
@@ -373,18 +396,22 @@ func (d *desk) leave() {
 	}
 }
 
-// leaveTogether removes the entries of some turns, each if it is theirs.
+// leaveTogether removes the entries of some turns, each if it is theirs, and makes void
+// what may yet put one there.
 func (d *desk) leaveTogether(turns []*turn) bool {
-	ops := make([]clientv3.Op, len(turns))
-	unsettled := false
-	for i, t := range turns {
+	var ops []clientv3.Op
+	fences := make(map[*lease]bool)
+	for _, t := range turns {
 		key := queueKey(d.group, t.level, t.machine)
 		mine := clientv3.Compare(clientv3.CreateRevision(key), "=", t.created)
-		if t.state != turnQueued {
+		if t.haunted() {
 			mine = clientv3.Compare(clientv3.Value(key), "=", t.entry())
-			unsettled = true
+			fences[t.unsettled] = true
 		}
-		ops[i] = clientv3.OpTxn([]clientv3.Cmp{mine}, []clientv3.Op{clientv3.OpDelete(key)}, nil)
+		ops = append(ops, clientv3.OpTxn([]clientv3.Cmp{mine}, []clientv3.Op{clientv3.OpDelete(key)}, nil))
+	}
+	for l := range fences {
+		ops = append(ops, clientv3.OpPut(fenceKey(l.id), "", clientv3.WithLease(l.id)))
 	}
 	_, err := d.exchange(func() (*clientv3.TxnResponse, error) {
 		return d.store.change(context.Background(), nil, ops, nil)
@@ -394,9 +421,6 @@ func (d *desk) leaveTogether(turns []*turn) bool {
 	}
 	for _, t := range turns {
 		d.forget(t)
-	}
-	if unsettled { // without the lease, what comes late is refused
-		d.batcher.running.Go(func() { d.store.keep.drop(true) })
 	}
 	return true
 }

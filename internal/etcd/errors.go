@@ -132,7 +132,7 @@ func (s *Store) known(err error) (msg string, transient, ok bool) {
 		}
 		return fmt.Sprintf("etcd denied permission: %s no readwrite role for the prefix %s", who, prefix), false, true
 	case is(rpctypes.ErrNoSpace):
-		return fmt.Sprintf("etcd is out of space and takes no writes: compact and defragment it, or raise its quota, then disarm the alarm (%s)", s.tried()), true, true
+		return fmt.Sprintf("etcd is out of space and takes no writes (alarm NOSPACE): compact and defragment it, or raise its quota, then disarm the alarm (%s)", s.tried()), true, true
 	case is(rpctypes.ErrNoLeader, rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutWaitAppliedIndex,
 		rpctypes.ErrTimeoutDueToConnectionLost, rpctypes.ErrLeaderChanged, rpctypes.ErrNotCapable, rpctypes.ErrUnhealthy):
 		return fmt.Sprintf("etcd has no leader or lost its quorum: %s (%s)", plain(err), s.tried()), true, true

@@ -144,7 +144,7 @@ func TestOutOfSpace(t *testing.T) {
 	slots := must(s.TryAcquire(t.Context(), request("holder", g)))(t)
 	fill(t, cl)
 
-	want := "etcd is out of space and takes no writes: compact and defragment it, or raise its quota, " +
+	want := "etcd is out of space and takes no writes (alarm NOSPACE): compact and defragment it, or raise its quota, " +
 		"then disarm the alarm (tried " + srv.Endpoint + ")"
 	for name, do := range calls(s, g, slots) {
 		switch err := inTime(t, name, time.Second, do); {

@@ -92,6 +92,11 @@ func presencePrefix() string { return prefix + "/machines/" }
 
 func presenceKey(machine string) string { return presencePrefix() + url.QueryEscape(machine) }
 
+// fenceKey is what joins under a lease compare: see lease.fence.
+func fenceKey(id clientv3.LeaseID) string {
+	return fmt.Sprintf("%s/fences/%016x", prefix, int64(id))
+}
+
 // urgent is the range of queue entries that go before everything of priority.
 // It is empty for the most urgent level.
 func urgent(g locksmith.Group, priority int) (from, to string) {

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -15,6 +16,28 @@ type lease struct {
 	life time.Duration // as etcd granted it
 	lost chan struct{}
 	stop context.CancelFunc
+
+	// fence is the ModRevision of the lease's fence, as far as known; 0: there is none, as
+	// long as every join had its reply. A Batcher's joins compare it: to write it makes void
+	// what was sent before and may yet be carried out, and leaves the entries of all others
+	// alone who wait under the same lease.
+	fence atomic.Int64
+}
+
+// raise takes in what the fence was at some time: it only ever goes up.
+func (l *lease) raise(fence int64) {
+	for known := l.fence.Load(); fence > known && !l.fence.CompareAndSwap(known, fence); known = l.fence.Load() {
+	}
+}
+
+// gone says whether the lease is lost.
+func (l *lease) gone() bool {
+	select {
+	case <-l.lost:
+		return true
+	default:
+		return false
+	}
 }
 
 // leaseKeeper has the one lease of a Store, for its queue entries and its
@@ -87,13 +110,11 @@ func (k *leaseKeeper) stands() bool {
 	if k.cur == nil {
 		return false
 	}
-	select {
-	case <-k.cur.lost:
+	if k.cur.gone() {
 		k.cur, k.next = nil, time.Now().Add(rand.N(k.cur.life))
 		return false
-	default:
-		return true
 	}
+	return true
 }
 
 // grant asks for a lease and keeps it alive.

@@ -39,6 +39,7 @@ func (s *Store) Acquire(ctx context.Context, req locksmith.Request, report func(
 		slots, err := a.wait(ctx)
 		a.news.paused(nil)
 		if err == nil {
+			a.settle()
 			a.report("")
 			return slots, nil
 		}
@@ -215,8 +216,18 @@ func (a *attempt) enqueue(ctx context.Context, cmps []clientv3.Cmp, then, els []
 	}
 	resp, err := a.store.change(context.WithoutCancel(ctx), cmps, then, els)
 	a.joined = a.joined || !refused(err)
-	a.unsettled = err != nil && (a.unsettled || !refused(err))
+	a.unsettled = a.unsettled || err != nil && !refused(err)
 	return resp, err
+}
+
+// settle ends a wait of which a join may yet be carried out, because a member of etcd that
+// did not answer still has it: the entry would stand for a machine that does not wait, and
+// with it all those behind. Without its lease it is refused.
+func (a *attempt) settle() {
+	if a.unsettled {
+		a.unsettled = false
+		a.store.keep.drop(true)
+	}
 }
 
 func (a *attempt) entry() string {
@@ -340,8 +351,9 @@ func (a *attempt) leave(ctx context.Context) error {
 	if err != nil {
 		a.store.log.Warn("queue not left, giving up its lease", "machine", a.machine, "error", a.store.explain(ctx, err))
 		a.store.keep.drop(false)
-	} else if a.unsettled {
-		a.store.keep.drop(true) // without it, what comes late is refused
+		a.unsettled = false
+		return err
 	}
-	return err
+	a.settle()
+	return nil
 }

@@ -95,6 +95,9 @@ func newHTTPServer(base context.Context, h http.Handler, cfg ServeConfig, limits
 			MaxConcurrentStreams:          250,
 			MaxReceiveBufferPerConnection: 256 << 10,
 			MaxReceiveBufferPerStream:     64 << 10,
+			// A connection has a buffer of the largest frame that anybody announced on
+			// it. net/http's own limit is 1 MiB; this is the least that the protocol has.
+			MaxReadFrameSize: 16 << 10,
 			// A peer that vanished without a word, while a request of its is held.
 			SendPingTimeout:  30 * time.Second,
 			PingTimeout:      15 * time.Second,

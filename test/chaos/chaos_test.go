@@ -36,7 +36,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, listen(addr, func() { fmt.Print("\n") }))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
+	os.Exit(code)
 }
 
 // require ends the test where there can be no network of its own.
@@ -67,15 +71,25 @@ func site(t *testing.T) chaos.Config {
 	}
 }
 
-// programs builds locksmith-server and locksmithctl, and returns the directory.
+// built is the directory of the programs, once they are needed. It goes with TestMain.
+var built string
+
+// programs builds locksmith-server and locksmithctl, once for all tests, and returns the
+// directory. It is called by one test at a time.
 func programs(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	if built != "" {
+		return built
+	}
+	dir, err := os.MkdirTemp("", "locksmith-chaos-programs-")
+	must(t, err)
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", dir, "../../cmd/locksmith-server", "../../cmd/locksmithctl").CombinedOutput()
 	if err != nil {
+		_ = os.RemoveAll(dir)
 		t.Fatalf("building the programs: %v\n%s", err, out)
 	}
-	return dir
+	built = dir
+	return built
 }
 
 // TestSchedule runs one short schedule. A server that was killed is left to the long

@@ -1,6 +1,7 @@
 package chaos_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -233,7 +234,7 @@ func TestPlan(t *testing.T) {
 	const length = time.Minute
 	kinds := make(map[chaos.Action]bool)
 	for seed := range uint64(50) {
-		plan := chaos.Plan(seed, length, 9)
+		full, plan := 0, chaos.Plan(seed, length, 9)
 		if !slices.Equal(plan, chaos.Plan(seed, length, 9)) {
 			t.Fatalf("seed %d gives two schedules", seed)
 		}
@@ -241,10 +242,15 @@ func TestPlan(t *testing.T) {
 			t.Errorf("seeds %d and %d give the same schedule", seed, seed+1)
 		}
 		for _, f := range plan {
-			kinds[f.Act] = true
+			if kinds[f.Act] = true; f.Act == chaos.FillQuota {
+				full++
+			}
 			if f.At+f.For > length {
 				t.Errorf("seed %d: not healed after %v: %v", seed, length, f)
 			}
+		}
+		if full > 1 || !slices.IsSortedFunc(plan, func(a, b chaos.Fault) int { return cmp.Compare(a.At, b.At) }) {
+			t.Errorf("seed %d: out of space %d times, want once at most; and all in their order:\n%v", seed, full, plan)
 		}
 	}
 	for _, k := range chaos.Actions {

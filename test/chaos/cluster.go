@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -64,7 +65,8 @@ func NewCluster(ctx context.Context, network *Network, observer *Node, dir strin
 		peer := fmt.Sprintf("http://%s:%d", m.Node.Addr, peerPort)
 		m.args = append(m.args, "--name", m.Node.Name, "--logger", "zap",
 			"--listen-client-urls", m.Endpoint, "--advertise-client-urls", m.Endpoint,
-			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(all, ","))
+			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", strings.Join(all, ","),
+			"--quota-backend-bytes", strconv.Itoa(quotaBytes))
 		if err := m.Start(); err != nil {
 			return nil, err
 		}

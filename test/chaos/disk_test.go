@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,10 +85,25 @@ func TestFullAndSlowDisks(t *testing.T) {
 	if fell < 2 {
 		t.Errorf("%d members fell over a full disk: nothing was tested", fell)
 	}
+	if !slowed(t, cfg.Dir) {
+		t.Error("no member has noticed a slow disk: nothing was tested")
+	}
 	if result.Reboots < len(cfg.Groups) {
 		t.Errorf("%d reboots of %d machines", result.Reboots, len(cfg.Groups))
 	}
 	t.Logf("%d members fell, %d reboots", fell, result.Reboots)
+}
+
+// slowed says whether etcd has complained of an fsync of more than a second.
+func slowed(t *testing.T, dir string) bool {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(dir, "etcd*.log"))
+	must(t, err)
+	return slices.ContainsFunc(logs, func(log string) bool {
+		text, err := os.ReadFile(log)
+		must(t, err)
+		return bytes.Contains(text, []byte("slow fdatasync"))
+	})
 }
 
 // onNode runs a program and returns what it said.

@@ -16,6 +16,9 @@ import (
 // prefix and base are where the stored documents are, as docs/design.md has it.
 const prefix = "coreos.com/updateengine/rebootlock"
 
+// markKey is written to have a revision.
+const markKey = "chaos/mark"
+
 func base(g locksmith.Group) string {
 	if g == "" {
 		return prefix
@@ -95,21 +98,32 @@ func (h *History) add(events []*clientv3.Event) {
 // Changes waits until everything that was changed before the call has been told, and
 // returns all there is.
 func (h *History) Changes(ctx context.Context) ([]Change, error) {
-	mark, err := h.client.Put(ctx, "chaos/mark", "")
+	mark, err := h.client.Put(ctx, markKey, "")
 	if err != nil {
 		return nil, fmt.Errorf("marking the end of the history: %w", err)
 	}
+	if err := h.await(ctx, mark.Header.Revision); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.changes), nil
+}
+
+// await waits until a revision, at which something was changed, has been told.
+func (h *History) await(ctx context.Context, revision int64) error {
 	for {
 		h.mu.Lock()
-		changes, told := slices.Clone(h.changes), h.told
+		n, told := len(h.changes), h.told
+		there := n > 0 && h.changes[n-1].Revision >= revision
 		h.mu.Unlock()
-		if n := len(changes); n > 0 && changes[n-1].Revision >= mark.Header.Revision {
-			return changes, nil
+		if there {
+			return nil
 		}
 		select {
 		case <-told:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the end of the history: %w", context.Cause(ctx))
+			return fmt.Errorf("waiting for the end of the history: %w", context.Cause(ctx))
 		}
 	}
 }

@@ -29,6 +29,8 @@ func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() erro
 	case FillDisk, SlowDisk:
 		m := r.member(ctx, f)
 		return fmt.Sprintf("%s %s", f.Act, m.Node.Name), r.hitDisk(f, m)
+	case FillQuota:
+		return string(f.Act), r.hitQuota(ctx)
 	case KillInPhase, CrashInPhase:
 		return fmt.Sprintf("%s %s", f.Act, f.In), healing(r.fleet.Trap(f.Act, f.In, f.Late))
 	case KillWaiting:

@@ -43,6 +43,7 @@ type restoration struct {
 	client   *clientv3.Client
 	started  []Change        // what the restored store began with
 	granted  []string        // who was up and had won a slot, when it was lost
+	unlocked []string        // of these, from whom the administrator took a slot that they had in what was restored
 	touched  map[string]bool // whose slots the administrator took or gave back
 	judged   Restoration
 }

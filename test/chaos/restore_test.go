@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/skip"
 	"github.com/locksmith-reboot/locksmith/test/chaos"
 )
@@ -19,6 +20,7 @@ func TestRestore(t *testing.T) {
 	}
 	cfg := site(t)
 	cfg.Server = filepath.Join(programs(t), "locksmith-server")
+	cfg.Served = []locksmith.Group{"web", "rack"}
 	cfg.Seed, cfg.Length, cfg.Settle, cfg.Users = *seed, time.Minute, time.Minute, 3*time.Second
 	result, err := chaos.RunRestore(t.Context(), cfg)
 	t.Cleanup(func() { keepFailed(t, cfg, result.Result) })

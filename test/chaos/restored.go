@@ -132,8 +132,11 @@ func (r *restoration) compare(ctx context.Context) error {
 			return err
 		}
 		switch down, held := slices.Contains(now.down, m.ID), len(slots.Groups) > 0; {
-		case !down && held:
+		case !down && held: // also one that has won a slot since: whose is whose cannot be seen
 			err = r.unlock(ctx, m)
+			if slices.Contains(r.granted, m.ID) {
+				r.unlocked = append(r.unlocked, m.ID)
+			}
 		case down && !held:
 			r.judged.Unknown = append(r.judged.Unknown, m.ID)
 			missing = append(missing, m)
@@ -179,7 +182,9 @@ func (r *restoration) end(ctx context.Context) error {
 				return err
 			}
 		}
-		if slices.Contains(r.judged.Robbed, m.ID) {
+		// Who speaks FleetLock asks the server again right before its reboot, and is granted
+		// another slot in its turn. The others give up.
+		if m.Server == nil && slices.Contains(slices.Concat(r.unlocked, r.judged.Robbed), m.ID) {
 			if err := r.await(ctx, m.ID+" to give up", func(v view) bool { return slices.Contains(v.idle, m.ID) }); err != nil {
 				return err
 			}

@@ -51,6 +51,7 @@ const startWithin = 2 * time.Minute
 type Result struct {
 	Violations []string
 	Lines      []Line
+	Changes    []Change // of the store
 	Reboots    int
 	Calls      int // that were held against the model
 	Revisions  int64
@@ -74,8 +75,9 @@ type run struct {
 	admin   *etcd.Store // an administrator's, from the observer's node
 	pausing sync.Mutex  // held while it changes a pause
 
-	mu      sync.Mutex
-	unclear []func() error // undo, once more, what it does not know to have been done
+	mu       sync.Mutex
+	unclear  []func() error // undo, once more, what it does not know to have been done
+	saidFull []Said         // while the database was full
 }
 
 // Run carries out the schedule and judges what happened. An error means that the
@@ -161,6 +163,9 @@ func (r *run) populate(ctx context.Context) (err error) {
 // live is the machines' time: the schedule, and until all are through.
 func (r *run) live(ctx context.Context) error {
 	defer r.fleet.Close()
+	// What cannot be healed, and who cannot give back what he holds, ends with it.
+	ctx, cancel := context.WithTimeoutCause(ctx, r.Length+2*r.Settle, errors.New("the faults could not be healed in time"))
+	defer cancel()
 	r.fleet.Start()
 	calling, hangUp := context.WithCancel(ctx)
 	defer hangUp()
@@ -264,7 +269,7 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 	for _, m := range r.fleet.machines {
 		rules.Groups[m.ID] = m.Groups
 	}
-	result := Result{Lines: lines, Settled: r.settled}
+	result := Result{Lines: lines, Changes: changes, Settled: r.settled}
 	for _, l := range lines {
 		if l.Kind == KindDown {
 			result.Reboots++
@@ -281,12 +286,12 @@ func (r *run) judge(ctx context.Context, failed error) (Result, error) {
 	result.Violations = append(violations, CheckDown(lines, rules)...)
 	result.Violations = append(result.Violations, CheckHeld(lines, holdings, rules)...)
 	result.Violations = append(result.Violations, CheckPaused(lines, rules)...)
-	for _, s := range r.said {
+	result.Said = append(r.said, r.saidFull...)
+	for _, s := range result.Said {
 		if why := CheckSaid(s); why != "" {
 			result.Violations = append(result.Violations, fmt.Sprintf("what a user was told %s: %v", why, s))
 		}
 	}
-	result.Said = r.said
 	if failed == nil {
 		// What a server granted to a client that had gone is kept until the machine asks
 		// again, where it could not be given back at once: users do not ask again.

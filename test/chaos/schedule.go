@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -59,6 +60,8 @@ const (
 	FillDisk Action = "fill-disk" // a member's, after it took a few more bytes
 	SlowDisk Action = "slow-disk" // a member's
 
+	FillQuota Action = "fill-quota" // the database reaches its quota, and takes no writes until an administrator makes room
+
 	StepClock Action = "step-clock" // a machine's, and back again
 
 	KillInPhase  Action = "kill-in-phase"  // the next agent that enters a phase is killed there,
@@ -71,7 +74,7 @@ var Actions = []Action{KillMember, PauseMember, KillAgent, PauseAgent, CrashMach
 	CutMember, MuteMember, DeafenMember, CutAgent, MuteAgent, DeafenAgent, CutFromLeader,
 	KillServer, PauseServer, CutServer, DeafenServer, LosePackets, DelayPackets,
 	LowerMax, RaiseMax, HoldSlot, PauseGroup, PauseMachine, PauseAll,
-	FillDisk, SlowDisk, StepClock, KillInPhase, CrashInPhase, KillWaiting}
+	FillDisk, SlowDisk, FillQuota, StepClock, KillInPhase, CrashInPhase, KillWaiting}
 
 // theLeader is Fault.Who of what is to hit the leader of that time, or whoever comes next.
 const theLeader = -1
@@ -110,6 +113,9 @@ var steps = []time.Duration{10 * time.Second, 5 * time.Minute, 2 * time.Hour, 72
 func (f Fault) ofServer() bool {
 	return slices.Contains([]Action{KillServer, PauseServer, CutServer, DeafenServer, KillWaiting}, f.Act)
 }
+
+// quotaOneIn is in how many schedules there is one with FillQuota.
+const quotaOneIn = 4
 
 // Schedule is a number of faults in the order in which they begin.
 type Schedule []Fault
@@ -179,10 +185,24 @@ func Plan(seed uint64, length time.Duration, machines int, without ...Action) Sc
 			f.Late = between(rng, 0, 300)
 		}
 		if f.At+f.For > length {
-			return s
+			return s.withQuota(seed, length, without)
 		}
 		s = append(s, f)
 	}
+}
+
+// withQuota adds, to one of some schedules, that etcd is out of space for a while. One of
+// its own draws that, so that the other faults of a seed are what they are without it.
+// It is rare and there is one at most, because nothing else can happen meanwhile.
+func (s Schedule) withQuota(seed uint64, length time.Duration, without []Action) Schedule {
+	rng := rand.New(rand.NewPCG(seed, 0x71756f7461))
+	f := Fault{For: between(rng, 5000, 8000), Act: FillQuota}
+	if slices.Contains(without, FillQuota) || rng.IntN(quotaOneIn) != 0 || f.For > length/2 {
+		return s
+	}
+	f.At = between(rng, 1000, int((length-f.For)/time.Millisecond))
+	i, _ := slices.BinarySearchFunc(s, f.At, func(f Fault, at time.Duration) int { return cmp.Compare(f.At, at) })
+	return slices.Insert(s, i, f)
 }
 
 // between is a random time of from to to milliseconds.

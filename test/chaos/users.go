@@ -124,6 +124,11 @@ func (r *run) runCommand(ctx context.Context, args, names []string) Said {
 func (r *run) asks(ctx context.Context, rng *rand.Rand, name string) (s Said, answered bool) {
 	server := r.servers[rng.IntN(len(r.servers))]
 	path := []string{fleetlock.PreRebootPath, fleetlock.SteadyStatePath, fleetlock.SteadyStatePath}[rng.IntN(3)]
+	return r.asksFor(ctx, server, path, name)
+}
+
+// asksFor asks a server for one thing.
+func (r *run) asksFor(ctx context.Context, server *Daemon, path, name string) (s Said, answered bool) {
 	body := fmt.Sprintf(`{"client_params":{"id":%q,"group":%q}}`, name, userGroup)
 	s = Said{Command: "POST " + serverURL(server.Node) + path, Names: append(r.cluster.Endpoints(), name, string(userGroup))}
 	ctx, cancel := context.WithTimeout(ctx, userWaits)

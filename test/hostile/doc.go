@@ -1,5 +1,5 @@
 // Package hostile is a suite of clients that mean harm, or are broken, against real
-// locksmith-server processes, one in plain text and one with TLS: slow ones, huge ones,
+// locksmith-server processes, one in plain text and one with TLS and HTTP/2: slow ones, huge ones,
 // thousands of them, garbage, half of everything, at each kind of endpoint. While each is
 // at work a client that behaves is served; when it is over, the server has exactly the
 // goroutines and connections that it had before, but for those named here, and nobody

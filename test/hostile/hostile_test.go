@@ -40,25 +40,52 @@ var attacks = []attack{
 	{"wrong tokens", wrongTokens},
 }
 
+// What only a port with TLS speaks, and what one in plain text must not.
+var (
+	plainOnly  = []attack{{"HTTP/2 in plain text", inPlainText}}
+	secureOnly = []attack{
+		{"HTTP/2: rapid resets", rapidResets},
+		{"HTTP/2: floods", controlFloods},
+		{"HTTP/2: header bombs", bombs},
+		{"HTTP/2: what ends the connection", together(continuations, wrongFrames, largeFrames, garbageFrames, farewells)},
+		{"HTTP/2: idle connections", idlePeers},
+		{"HTTP/2: too many streams", manyStreams},
+		{"HTTP/2: windows opened byte by byte", tinyWindows},
+		{"HTTP/2: waiting streams are reset", resetWaiting},
+	}
+)
+
+// together makes attacks at once of which each waits for the server.
+func together(attacks ...func(*testing.T, *server)) func(*testing.T, *server) {
+	return func(t *testing.T, s *server) {
+		var all sync.WaitGroup
+		for _, run := range attacks {
+			all.Go(func() { run(t, s) })
+		}
+		all.Wait()
+	}
+}
+
 // These wait for the server's own limits of time, so they come all at once.
 var (
 	patient       = []attack{{"slow headers", slowHeaders}, {"slow bodies", slowBodies}}
-	patientSecure = append(patient[:2:2], attack{"half of a TLS handshake", halfHandshakes})
+	patientSecure = append(patient[:2:2], attack{"half of a TLS handshake", halfHandshakes}, attack{"HTTP/2: half a hello", halfHello}, attack{"HTTP/2: a hello and no more", hello},
+		attack{"HTTP/2: slow headers", slowFrames}, attack{"HTTP/2: slow bodies", slowData}, attack{"HTTP/2: windows that stay shut", shutWindows})
 )
 
 // ports are the two ways to reach a server.
 var ports = []struct {
-	name   string
-	secure bool
-	slow   []attack
-}{{"plain", false, patient}, {"TLS", true, patientSecure}}
+	name       string
+	secure     bool
+	more, slow []attack
+}{{"plain", false, plainOnly, patient}, {"TLS", true, secureOnly, patientSecure}}
 
 func TestHostile(t *testing.T) {
 	t.Parallel() // with those who are patient
 	for _, port := range ports {
 		t.Run(port.name, func(t *testing.T) {
 			t.Parallel()
-			hostile(t, port.secure)
+			hostile(t, port.secure, port.more)
 		})
 	}
 }
@@ -74,7 +101,7 @@ var inNumbers bool
 func TestHostileInNumbers(t *testing.T) {
 	inTheLongForm(t)
 	for _, port := range ports {
-		t.Run(port.name, func(t *testing.T) { hostile(t, port.secure) })
+		t.Run(port.name, func(t *testing.T) { hostile(t, port.secure, port.more) })
 	}
 }
 
@@ -95,16 +122,17 @@ func size(short, long int) int {
 	return short
 }
 
-func hostile(t *testing.T, secure bool) {
+func hostile(t *testing.T, secure bool, more []attack) {
+	all := append(attacks[:len(attacks):len(attacks)], more...)
 	s := start(t, secure)
 	before := s.warm(t)
-	s.round(t, before)
+	s.round(t, before, all)
 	first, err := s.heap()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range size(1, 4) {
-		s.round(t, before)
+		s.round(t, before, all)
 	}
 	eventually(t, func() error { return s.grownSince(first) })
 	s.settled(t, before, lingering)
@@ -114,8 +142,8 @@ func hostile(t *testing.T, secure bool) {
 	s.peaked(t)
 }
 
-// round makes all attacks.
-func (s *server) round(t *testing.T, before figures) {
+// round makes attacks, one after the other.
+func (s *server) round(t *testing.T, before figures, attacks []attack) {
 	t.Helper()
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) { s.under(t, before, a) })
