@@ -92,7 +92,7 @@ func (r *replay) playable(p Step) bool {
 	pr, mm := r.procs[m], r.state.Machine[m]
 	again := mm.Newer == Itself && (pr.told || pr.job != nil && pr.repeats)
 	switch p.Act {
-	case Front, Ask, HoldJoin: // the store does not give up its lease yet
+	case Front, Ask:
 		return false
 	case LateJoin: // else the call may just be about to see what has become of its entry, and to end
 		return mm.Join != Mine || mm.PC == Needing
@@ -340,7 +340,7 @@ func (y *tally) add(steps []Step) {
 // check fails where an act was in none of the walks: they would not prove it.
 func (y *tally) check(t *testing.T) {
 	for act, n := range y.acts {
-		if joins := Act(act) == HoldJoin || Act(act) == LateJoin; n == 0 && !joins {
+		if n == 0 {
 			t.Errorf("in no walk: %q", Step{Act: Act(act)})
 		}
 	}
