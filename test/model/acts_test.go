@@ -2,12 +2,9 @@ package model
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/locksmith-reboot/locksmith"
 )
@@ -16,11 +13,15 @@ import (
 // before is the model before the step.
 func (r *replay) carryOut(p Step, before State) (err error) {
 	r.t.Helper()
-	ctx, m, group := r.t.Context(), int(p.M), r.groups[p.G]
+	ctx, m, group := r.t.Context(), int(p.M), r.groups[p.G%Groups]
 	pr := r.procs[m]
 	switch p.Act {
 	case Join, LoseJoin:
 		return r.join(m, p.Act == LoseJoin)
+	case HoldJoin:
+		return r.holdJoin(m)
+	case LateJoin:
+		return r.lateJoin(m, before)
 	case Leave:
 		pr.cancel()
 	case Find:
@@ -41,19 +42,21 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 		r.loseReply(m, p.N == 1, before)
 	case Expire, LoseLease:
 		lease, err := r.lease(m)
-		if err != nil {
-			return err
+		if p.Act == Expire && p.N == 1 {
+			lease = r.joins[m].under()
 		}
-		_, err = r.leases.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: lease})
+		if err == nil {
+			r.revoke(lease)
+		}
 		return err
 	case Crash, GoDown:
 		r.crash(m, p.N == 1, before)
 	case Boot:
 		r.boots[m]++
 	case Pause:
-		err = r.admin.Pause(ctx, locksmith.Pause{Scope: locksmith.PauseScope{Group: group}, By: "test", Reason: "test"})
+		err = r.admin.Pause(ctx, locksmith.Pause{Scope: r.scope(int(p.G)), By: "test", Reason: "test"})
 	case Resume:
-		err = r.admin.Resume(ctx, locksmith.PauseScope{Group: group}, "test")
+		err = r.admin.Resume(ctx, r.scope(int(p.G)), "test")
 	case SetMax:
 		_, err = r.admin.SetMax(ctx, group, int(p.N), "test")
 	case Unlock:
@@ -62,6 +65,17 @@ func (r *replay) carryOut(p Step, before State) (err error) {
 		_, err = r.admin.TryAcquire(ctx, locksmith.Request{Groups: []locksmith.Group{group}, MachineID: name(m), By: locksmith.ByLock})
 	}
 	return err
+}
+
+// scope is what a pause is of.
+func (r *replay) scope(scope int) locksmith.PauseScope {
+	switch {
+	case scope == ofAll:
+		return locksmith.PauseScope{All: true}
+	case scope > ofAll:
+		return locksmith.PauseScope{Machine: name(scope - ofMachine(0))}
+	}
+	return locksmith.PauseScope{Group: r.groups[scope]}
 }
 
 // join lets machine m into the queue; mute is without a reply.
@@ -73,9 +87,7 @@ func (r *replay) join(m int, mute bool) error {
 	}
 	for range 50 {
 		if pr.ended() {
-			req := request(name(m), r.of(m)...)
-			req.BootID = r.boot(m)
-			pr.begin(Grant, func(ctx context.Context) (locksmith.Slots, error) { return pr.store.Acquire(ctx, req, nil) })
+			r.acquire(m)
 		}
 		s := pr.look(r.t, true)
 		switch {
@@ -101,30 +113,11 @@ func (r *replay) join(m int, mute bool) error {
 	return errors.New("it tries again and again to join")
 }
 
-// stands says whether machine m's entry is the one that s would have made: there was no
-// reply to the change that made it, and nothing is left to do.
-func (r *replay) stands(m int, s *sent) bool {
-	put := s.req.Success[0].GetRequestPut()
-	entry, err := r.entry(m)
-	if err != nil {
-		r.fail("entry: %v", err)
-	}
-	var there, ours locksmith.Waiter
-	return entry != nil && entry.Lease == put.Lease && json.Unmarshal(entry.Value, &there) == nil &&
-		json.Unmarshal(put.Value, &ours) == nil && there.Nonce == ours.Nonce
-}
-
-// expire ends the lease on which machine m's entry hung before it joined, 0: none. If it
-// was another process's, that must not take the entry away.
-func (r *replay) expire(m int, earlier int64) error {
-	now, err := r.lease(m)
-	if err == nil && earlier != 0 && earlier != now {
-		_, err = r.leases.LeaseRevoke(r.t.Context(), &pb.LeaseRevokeRequest{ID: earlier})
-	}
-	if err == nil && earlier == now && r.hung[m] == now {
-		err = errors.New("its entry hangs on the lease of an earlier process")
-	}
-	return err
+// acquire has machine m's process wait for its slots.
+func (r *replay) acquire(m int) {
+	pr, req := r.procs[m], request(name(m), r.of(m)...)
+	req.BootID = r.boot(m)
+	pr.begin(Grant, func(ctx context.Context) (locksmith.Slots, error) { return pr.store.Acquire(ctx, req, nil) })
 }
 
 // find is machine m's look at what it holds. If it is not going to queue, nothing of it may
@@ -168,6 +161,29 @@ func (r *replay) withdraw(m int) error {
 	return w.err
 }
 
+// giveUp waits for the end of machine m's wait, which was told to end and has not come to
+// take over what an earlier process left.
+func (r *replay) giveUp(m int) error {
+	pr := r.procs[m]
+	for !pr.ended() {
+		switch s := pr.look(r.t, true); {
+		case s == nil:
+		case kindOf(s) == join:
+			pr.let(held)
+		default:
+			pr.let(carried)
+		}
+		if r.t.Failed() {
+			return errors.New("the call goes on")
+		}
+	}
+	if pr.job != nil && pr.job.err == nil {
+		return errors.New("it was granted what it does not wait for")
+	}
+	pr.job = nil
+	return nil
+}
+
 // write has it written that machine m reboots; where a call without a reply has asked for
 // that again, this is that.
 func (r *replay) write(m int) {
@@ -198,13 +214,16 @@ func (r *replay) recall(m int) {
 func (r *replay) stop(m int, before State) error {
 	pr, mm := r.procs[m], before.Machine[m]
 	paused, _ := r.model.paused(before, m)
-	if mm.PC != Held || mm.Cured || paused > 0 || pr.lost {
+	if mm.PC != Held || mm.Cured || paused || pr.lost {
 		pr.told, pr.lost = false, false
 		pr.cancel()
-		if pr.job == nil && before.Queue.place(m) >= 0 {
-			return r.withdraw(m)
+		if mm.PC != Needing || before.Queue.place(m) < 0 || pr.job != nil && mm.Owns {
+			return nil
 		}
-		return nil
+		if err := r.giveUp(m); err != nil {
+			return err
+		}
+		return r.withdraw(m)
 	}
 	r.write(m)
 	for !pr.ended() {
@@ -245,7 +264,7 @@ func (r *replay) carry(m int, before State) error {
 	r.procs[m].answered = true
 	if mm := r.state.Machine[m]; mm.PC == Held && mm.Newer == Itself && r.model.granted(r.state, m) && !r.procs[m].repeats {
 		paused, _ := r.model.paused(r.state, m)
-		r.procs[m].answered = paused > 0 || mm.Cured
+		r.procs[m].answered = paused || mm.Cured
 	}
 	return nil
 }
@@ -253,11 +272,8 @@ func (r *replay) carry(m int, before State) error {
 // late carries out what machine m does not wait for any more.
 func (r *replay) late(m int) error {
 	s := r.ghosts[m]
-	if r.ghosts[m] = nil; !late(r.t, s) {
-		return errors.New("it had become void")
-	}
-	r.void = append(r.void, s)
-	return nil
+	r.ghosts[m], r.void = nil, append(r.void, s)
+	return r.carryLate(s)
 }
 
 // loseReply ends the patience of the call of machine m's process, or of one try of it.

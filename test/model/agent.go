@@ -61,8 +61,9 @@ func (v *visit) machine(m int) {
 		v.own(Begin, m, func(_ *State, mm *Machine) { mm.PC = Finding })
 	}
 	if v.from.Queue.place(m) >= 0 && !mm.Owns {
-		v.own(Expire, m, func(s *State, _ *Machine) { s.dropEntry(m) })
+		v.own(Expire, m, func(s *State, _ *Machine) { s.expire(m, false) })
 	}
+	v.joins(m)
 	if mm.Flight.Request != NoRequest {
 		v.add(Own, Step{Act: Carry, M: int8(m)}, func(s *State) string { return v.carry(s, m) })
 	}
@@ -90,7 +91,7 @@ func (s *State) endProcess(m int, newer bool) {
 		ghost = mm.Flight
 	}
 	ghost.Known = false
-	*mm = Machine{PC: Off, Power: mm.Power, Booted: mm.Booted, Cured: mm.Cured, Ghost: ghost}
+	*mm = Machine{PC: Off, Power: mm.Power, Booted: mm.Booted, Cured: mm.Cured, Ghost: ghost, Join: mm.left()}
 	for g := range Groups {
 		s.Record[g][m] &^= Known
 	}
@@ -108,6 +109,8 @@ func (c Config) carry(s *State, m int) (wrong string) {
 		mm.PC = Held
 		if c.Mistake == OneByOne && len(c.wants(*s, m)) > 0 && !c.granted(*s, m) {
 			mm.PC = First
+		} else {
+			c.over(s, m)
 		}
 	case f.Request == Grant:
 		s.Seen[m] = [Groups]Semaphore{}
@@ -167,7 +170,7 @@ func (v *visit) agent(m int) {
 	case Held:
 		v.held(m)
 	case Confirmed:
-		if paused, _ := v.paused(v.from, m); paused > 0 || mm.Cured {
+		if paused, _ := v.paused(v.from, m); paused || mm.Cured {
 			v.own(Stop, m, func(_ *State, mm *Machine) { mm.PC = Aborting })
 		}
 		if !mm.Cured {
@@ -224,51 +227,6 @@ func (v *visit) finding(m int) {
 	})
 }
 
-func (v *visit) needing(m int) {
-	if v.from.Machine[m].Cured {
-		v.own(Stop, m, func(s *State, mm *Machine) {
-			if mm.PC = Done; v.Mistake == IdleTooSoon {
-				return
-			}
-			s.dropEntry(m) // also one that an earlier process left
-			if v.holdsAgent(*s, m) && v.Mistake != DropsRest {
-				mm.PC = Finding
-			}
-		})
-		return
-	}
-	if paused, groups := v.paused(v.from, m); paused > 0 && paused < groups {
-		return // it would be in the way of others
-	}
-	if !v.from.Machine[m].Owns {
-		v.limited(func(l *Limits) *int8 { return &l.Replies }, Step{Act: LoseJoin, M: int8(m)}, func(s *State) string {
-			s.enter(m)
-			return ""
-		})
-	}
-	v.own(Join, m, func(s *State, mm *Machine) {
-		s.enter(m)
-		mm.PC = Queued
-		if v.Mistake == Blind || !v.holdsAgent(*s, m) {
-			return
-		}
-		// It holds already what it was about to wait for: it would wait for somebody
-		// who waits for it.
-		s.dropEntry(m)
-		if mm.PC = Finding; v.granted(*s, m) {
-			mm.PC = Held
-		}
-	})
-}
-
-// enter puts an entry of machine m into the queue, or takes over the one that stands.
-func (s *State) enter(m int) {
-	if s.Queue.place(m) < 0 {
-		s.Queue = s.Queue.with(m)
-	}
-	s.Machine[m].Owns = true
-}
-
 func (c Config) holdsAgent(s State, m int) bool {
 	for g := range Groups {
 		if s.Record[g][m]&ByAgent != 0 {
@@ -281,13 +239,13 @@ func (c Config) holdsAgent(s State, m int) bool {
 // waiting is in the queue.
 func (v *visit) waiting(m int) {
 	s, mm := v.from, v.from.Machine[m]
-	paused, groups := v.paused(s, m)
-	if paused > 0 && paused < groups || mm.Cured {
+	paused, inTheWay := v.paused(s, m)
+	if inTheWay || mm.Cured {
 		v.own(Leave, m, func(s *State, mm *Machine) { v.leave(s, m) })
 	}
-	if s.Queue.place(m) < 0 && !(v.Mistake == OneByOne && v.holdsAgent(s, m)) {
+	if (s.Queue.place(m) < 0 || mm.Other) && !(v.Mistake == OneByOne && v.holdsAgent(s, m)) {
 		if mm.PC == First && v.granted(s, m) {
-			v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC = Held })
+			v.own(Ask, m, func(s *State, mm *Machine) { v.have(s, m) })
 			return
 		}
 		v.own(Miss, m, func(_ *State, mm *Machine) { mm.PC = Needing })
@@ -301,13 +259,14 @@ func (v *visit) waiting(m int) {
 	}
 	switch {
 	case v.granted(s, m):
-		v.own(Ask, m, func(_ *State, mm *Machine) { mm.PC = Held })
+		v.own(Ask, m, func(s *State, mm *Machine) { v.have(s, m) })
 	case s.holdsAny(m) && v.Mistake != OneByOne:
 		v.own(Ask, m, func(s *State, mm *Machine) {
 			s.dropEntry(m)
+			v.over(s, m)
 			mm.PC = Finding
 		})
-	case paused == 0 && v.room(s, m):
+	case !paused && v.room(s, m):
 		v.own(Ask, m, func(s *State, mm *Machine) {
 			mm.Flight = Flight{Request: Grant, Fresh: true}
 			if v.Mistake == NoComparison {
@@ -324,6 +283,7 @@ func (c Config) leave(s *State, m int) {
 	if c.Mistake != LeavesEntry {
 		s.dropEntry(m)
 	}
+	c.over(s, m)
 	switch {
 	case c.granted(*s, m):
 		mm.PC = Held
@@ -341,7 +301,7 @@ func (v *visit) held(m int) {
 	s, mm := v.from, v.from.Machine[m]
 	paused, _ := v.paused(s, m)
 	switch {
-	case mm.Cured, paused > 0 && v.Mistake != NoPolicy:
+	case mm.Cured, paused && v.Mistake != NoPolicy:
 		v.own(Stop, m, func(_ *State, mm *Machine) { mm.PC = Aborting })
 	case !v.granted(s, m) || mm.Newer == Earlier: // as the answer to Write says
 		v.own(Stop, m, func(s *State, mm *Machine) {

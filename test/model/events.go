@@ -62,7 +62,7 @@ func (v *visit) faults(m int) {
 	}
 	if s.Queue.place(m) >= 0 && mm.Owns {
 		v.limited(func(l *Limits) *int8 { return &l.Leases }, Step{Act: LoseLease, M: int8(m)}, func(s *State) string {
-			s.dropEntry(m)
+			s.loseLease(m)
 			return ""
 		})
 	}
@@ -89,16 +89,10 @@ func (c Config) loseReply(s *State, m int, newer bool) {
 
 // administrators act on groups, and on machines in them.
 func (v *visit) administrators() {
+	v.pauses()
 	s := v.from
 	for g := range Groups {
 		at := Step{G: int8(g)}
-		if s.Paused[g] {
-			at.Act = Resume
-			v.add(Heal, at, func(s *State) string { return v.pause(s, g, false) })
-		} else {
-			at.Act = Pause
-			v.limited(func(l *Limits) *int8 { return &l.Pauses }, at, func(s *State) string { return v.pause(s, g, true) })
-		}
 		at.Act = SetMax
 		if s.Sem[g].Max == 0 {
 			at.N = v.Max[g]
@@ -137,13 +131,6 @@ func (v *visit) hands(m, g int) {
 			return v.take(s, m, g, s.Sem[g], ByAdmin)
 		})
 	}
-}
-
-func (c Config) pause(s *State, g int, on bool) string {
-	s.Paused[g] = on
-	c.wrotePolicy(s, g)
-	c.wroteSemaphore(s, g) // the history's entry is written with it
-	return ""
 }
 
 func (c Config) setMax(s *State, g int, n int8) string {

@@ -20,6 +20,7 @@ import (
 var (
 	server *etcdtest.Server
 	serial atomic.Int64
+	walks  servers
 )
 
 func TestMain(m *testing.M) {
@@ -38,6 +39,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer server.Stop()
+	walks.dir = dir
+	defer walks.stop()
 	return m.Run()
 }
 

@@ -59,6 +59,8 @@ func (c *coder) machine(m *Machine) {
 	c.flag(&m.Booted)
 	c.flag(&m.Cured)
 	c.flag(&m.Owns)
+	c.flag(&m.Other)
+	number(c, &m.Join, 2)
 	number(c, &m.Newer, 2)
 	c.flight(&m.Flight)
 	c.flight(&m.Ghost)
@@ -68,12 +70,14 @@ func (c *coder) machine(m *Machine) {
 func (c *coder) state(s *State) {
 	for g := range Groups {
 		c.semaphore(&s.Sem[g])
-		c.flag(&s.Paused[g])
 		for m := range Machines {
 			number(c, &s.Record[g][m], 5)
 			c.flag(&s.Excused[g][m])
 			c.semaphore(&s.Seen[m][g])
 		}
+	}
+	for scope := range Scopes {
+		c.flag(&s.Paused[scope])
 	}
 	for m := range Machines {
 		number(c, &s.Queue[m], 2)

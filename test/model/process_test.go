@@ -24,6 +24,8 @@ type process struct {
 	gate  *gate
 	dead  atomic.Bool
 
+	newest atomic.Int64 // the lease that it was granted last
+
 	parked *sent // the change that stands at the gate
 	job    *wait
 	kind   Request // of the job: Grant is an Acquire, Confirm an Advance, Release a Release
@@ -48,9 +50,9 @@ const (
 
 func (r *replay) newProcess() *process {
 	p := &process{gate: &gate{stopped: make(chan *sent), closed: make(chan struct{})}}
-	p.store = dial(r.t, func(cfg *etcd.Config) {
+	p.store = dial(r.t, at(r.server), func(cfg *etcd.Config) {
 		cfg.Timeout, cfg.LeaseTTL = life, life
-		cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(p.mortal, shortLease))
+		cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(p.mortal, p.shortLease))
 	}, p.gate.option)
 	return p
 }
@@ -70,10 +72,11 @@ func (p *process) mortal(ctx context.Context, method string, req, reply any, cc 
 	return errOver
 }
 
-func shortLease(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (p *process) shortLease(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
 	if granted, ok := reply.(*pb.LeaseGrantResponse); ok && err == nil {
 		granted.TTL = shortLife
+		p.newest.Store(granted.ID)
 	}
 	return err
 }

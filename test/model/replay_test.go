@@ -12,6 +12,7 @@ import (
 
 	"github.com/locksmith-reboot/locksmith"
 	"github.com/locksmith-reboot/locksmith/internal/etcd"
+	"github.com/locksmith-reboot/locksmith/internal/etcdtest"
 )
 
 // replay carries out the steps of the model on a real store, with a process of its own for
@@ -26,6 +27,7 @@ type replay struct {
 	random *rand.Rand // for what the model leaves open
 	groups []locksmith.Group
 	procs  [Machines]*process
+	server *etcdtest.Server
 	admin  *etcd.Store
 	raw    pb.KVClient
 	leases pb.LeaseClient
@@ -33,12 +35,14 @@ type replay struct {
 	boots  [Machines]int
 	hung   [Machines]int64 // the lease of the entry that the last process left, 0: none
 	ghosts [Machines]*sent // the changes that nobody waits for, and that may yet be carried out
+	joins  [Machines]*sent // those of them that would join
 	void   []*sent         // those whose comparisons must never hold again
 	done   []Step
 }
 
 func newReplay(t *testing.T, c Config, random *rand.Rand) *replay {
-	r := &replay{t: t, model: c, state: c.Start(), random: random, groups: newGroups(t, Groups), admin: dial(t)}
+	server := walks.take(t)
+	r := &replay{t: t, model: c, state: c.Start(), random: random, groups: newGroups(t, Groups), server: server, admin: dial(t, at(server))}
 	conn := server.Client(t).ActiveConnection()
 	r.raw, r.leases = pb.NewKVClient(conn), pb.NewLeaseClient(conn)
 	for m := range Machines {
@@ -90,8 +94,12 @@ func (r *replay) playable(p Step) bool {
 	switch p.Act {
 	case Front, Ask:
 		return false
+	case LateJoin: // else the call may just be about to see what has become of its entry, and to end
+		return mm.Join != Mine || mm.PC == Needing
 	case Leave:
 		return mm.Cured
+	case Pause, Resume:
+		return r.inOrder(int(p.G))
 	case Write:
 		return !again
 	case Recall:
@@ -117,6 +125,7 @@ func (r *replay) do(t Transition) {
 			}
 		}
 	}
+	r.settleJoins()
 	r.compare()
 }
 
@@ -159,10 +168,10 @@ func (r *replay) insists(p Step) bool {
 	return false
 }
 
-// inTheWay says whether machine m, which is in some groups that are paused and in others
-// that are not, is the first in the queue of one of its groups.
+// inTheWay says whether machine m, which a pause holds up that does not hold up everybody in
+// its groups, is the first in the queue of one of them.
 func (r *replay) inTheWay(m int) bool {
-	if paused, groups := r.model.paused(r.state, m); paused == 0 || paused == groups {
+	if _, inTheWay := r.model.paused(r.state, m); !inTheWay {
 		return false
 	}
 	for g := range Groups {
@@ -200,8 +209,9 @@ func (r *replay) compare() {
 			r.fail("machine %s: a request that nobody waits for, the model has %+v", name(m), r.state.Machine[m])
 		}
 	}
+	r.checkJoins()
 	for _, s := range r.void {
-		if r.would(s) {
+		if r.could(s) {
 			r.fail("a request could be carried out that had become void: %v", s.req)
 		}
 	}
@@ -315,6 +325,7 @@ type tally struct {
 	mu    sync.Mutex
 	walks int
 	acts  [Lapse]int
+	of    [Scopes]int // pauses
 }
 
 func (y *tally) add(steps []Step) {
@@ -322,7 +333,9 @@ func (y *tally) add(steps []Step) {
 	defer y.mu.Unlock()
 	y.walks++
 	for _, p := range steps {
-		y.acts[p.Act]++
+		if y.acts[p.Act]++; p.Act == Pause {
+			y.of[p.G]++
+		}
 	}
 }
 
@@ -333,14 +346,19 @@ func (y *tally) check(t *testing.T) {
 			t.Errorf("in no walk: %q", Step{Act: Act(act)})
 		}
 	}
-	t.Logf("%d walks, acts %v", y.walks, y.acts)
+	for scope, n := range y.of {
+		if n == 0 {
+			t.Errorf("in no walk: %q", Step{Act: Pause, G: int8(scope)})
+		}
+	}
+	t.Logf("%d walks, acts %v, pauses %v", y.walks, y.acts, y.of)
 }
 
 // often is how much more often a walk takes a step than one of an administrator, of which
 // there are many: else they were all that happens.
 func often(act Act) int {
 	switch act {
-	case LoseReply, Late, Recall:
+	case LoseReply, Late, LateJoin, Recall:
 		return 12
 	case Resume, SetMax, Unlock, Lock, Pause, Crash, LoseJoin, LoseLease, Cure:
 		return 1

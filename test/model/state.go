@@ -91,13 +91,27 @@ const (
 	Earlier        // a process before it
 )
 
+// Joining is a join that was sent and has no reply, by the lease on which its entry would
+// hang: it is refused once that is gone.
+type Joining uint8
+
+// The leases of joins under way.
+const (
+	NoJoin   Joining = iota
+	Mine             // the present process's
+	Left             // one that an earlier process left
+	LeftBoth         // the same, and the entry that stands hangs on it, too
+)
+
 // Machine is one machine and its agent.
 type Machine struct {
 	PC     PC
 	Power  Power
-	Booted bool   // it has rebooted
-	Cured  bool   // a reboot is not needed any more
-	Owns   bool   // its entry hangs on the present process's lease
+	Booted bool // it has rebooted
+	Cured  bool // a reboot is not needed any more
+	Owns   bool // its entry hangs on the present process's lease
+	Other  bool // it is another one than that which the process joined with, and waits by
+	Join   Joining
 	Newer  Author // who wrote its record since its process last knew it
 	Flight Flight // its process waits for the reply
 	Ghost  Flight // nobody waits for the reply any more, but it may yet be carried out
@@ -123,7 +137,7 @@ type State struct {
 	Sem     [Groups]Semaphore
 	Record  [Groups][Machines]Record
 	Queue   Entries
-	Paused  [Groups]bool
+	Paused  [Scopes]bool
 	Excused [Groups][Machines]bool // unlocked by an administrator when it was on its way down
 	Machine [Machines]Machine
 	Left    Limits
@@ -136,6 +150,7 @@ type Config struct {
 	Member  [Machines]uint8 // the groups of each machine, a bit per group
 	Max     [Groups]int8
 	Limits  Limits
+	Unheld  uint8 // the machines whose joins are carried out at once or never, a bit per machine
 	Mistake Mistake
 }
 
@@ -173,8 +188,11 @@ func (s State) Goal() bool {
 
 // Calm says whether no administrator keeps machines from going on.
 func (s State) Calm() bool {
+	if s.Paused != [Scopes]bool{} {
+		return false
+	}
 	for g := range Groups {
-		if s.Paused[g] || s.Sem[g].Max < 1 {
+		if s.Sem[g].Max < 1 {
 			return false
 		}
 		for m := range Machines {
@@ -261,17 +279,4 @@ func (c Config) room(s State, m int) bool {
 		}
 	}
 	return true
-}
-
-// paused says how many of machine m's groups are paused, and how many it has.
-func (c Config) paused(s State, m int) (paused, groups int) {
-	for g := range Groups {
-		if c.in(m, g) {
-			groups++
-			if s.Paused[g] {
-				paused++
-			}
-		}
-	}
-	return paused, groups
 }

@@ -30,34 +30,26 @@ func (c Config) wroteSemaphore(s *State, g int) {
 	}
 }
 
-// wroteRecord is after a change of machine m's record in a group.
-func (c Config) wroteRecord(s *State, m int) {
+// wroteRecord is after a change of machine m's records in groups, a bit per group.
+func (c Config) wroteRecord(s *State, m int, groups uint8) {
 	s.stale(m, func(f Flight) bool {
-		return f.Request == Confirm || f.Request == Release && c.Mistake != ReleaseAnyway
+		return f.Request == Confirm || f.Request == Release && f.Groups&groups != 0 && c.Mistake != ReleaseAnyway
 	})
-}
-
-// wrotePolicy is after a change of group g's pause. A step to rebooting compares the
-// policy too, but a policy that was paused and resumed is gone again, as it was before.
-func (c Config) wrotePolicy(s *State, g int) {
-	for m := range Machines {
-		s.stale(m, func(f Flight) bool { return c.in(m, g) && f.Request == Grant })
-	}
 }
 
 // holds says whether the comparisons of machine m's request hold at this moment.
 func (c Config) holds(s State, m int, f Flight) bool {
-	if f.Request == Confirm && c.Mistake != NoPolicy {
-		paused, _ := c.paused(s, m)
-		return f.Fresh && paused == 0
-	}
-	return f.Fresh
+	return f.Fresh && !c.compared(s, m, f)
 }
 
 // dropEntry takes machine m's entry out of the queue.
 func (s *State) dropEntry(m int) {
 	s.Queue = s.Queue.without(m)
-	s.Machine[m].Owns = false
+	mm := &s.Machine[m]
+	mm.Owns, mm.Other = false, false
+	if mm.Join == LeftBoth {
+		mm.Join = Left
+	}
 	s.stale(m, func(f Flight) bool { return f.Request == Grant })
 }
 
@@ -74,7 +66,7 @@ func (c Config) take(s *State, m, g int, seen Semaphore, r Record) (wrong string
 		wrong = "more slots are granted than there are"
 	}
 	c.wroteSemaphore(s, g)
-	c.wroteRecord(s, m)
+	c.wroteRecord(s, m, bit(g))
 	return wrong
 }
 
@@ -84,13 +76,16 @@ func (c Config) remove(s *State, m, g int) {
 	s.Sem[g].Value++
 	s.Record[g][m] = 0
 	c.wroteSemaphore(s, g)
-	c.wroteRecord(s, m)
+	c.wroteRecord(s, m, bit(g))
 }
 
 // carryGrant is etcd's part of a grant whose comparisons hold.
 func (c Config) carryGrant(s *State, m int, known bool) (wrong string) {
 	if c.ahead(*s, m) {
 		wrong = "a machine overtakes another one in the queue"
+	}
+	if paused, _ := c.paused(*s, m); paused {
+		wrong = "a machine gets slots during a pause"
 	}
 	r := ByAgent
 	if known {
@@ -145,16 +140,16 @@ func (c Config) wants(s State, m int) []int {
 
 // carryConfirm is etcd's part of the step to rebooting whose comparisons hold.
 func (c Config) carryConfirm(s *State, m int) (wrong string) {
+	if paused, _ := c.paused(*s, m); paused {
+		wrong = "a machine starts its reboot during a pause"
+	}
 	for g := range Groups {
 		if !c.in(m, g) {
 			continue
 		}
-		if s.Paused[g] {
-			wrong = "a machine starts its reboot during a pause"
-		}
 		s.Record[g][m] |= Rebooting
 	}
-	c.wroteRecord(s, m)
+	c.wroteRecord(s, m, c.Member[m])
 	return wrong
 }
 
@@ -195,8 +190,11 @@ func (c Config) Check(s State) string {
 		}
 	}
 	for m := range Machines {
-		if s.Machine[m].PC == Done && s.Machine[m].Owns {
+		switch mm := s.Machine[m]; {
+		case mm.PC == Done && mm.Owns:
 			return "a machine waits in the queue that needs nothing"
+		case mm.PC >= Held && mm.Owns:
+			return "a machine waits in the queue that has its slots"
 		}
 	}
 	return ""
