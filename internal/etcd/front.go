@@ -119,7 +119,7 @@ func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 	if err != nil {
 		return locksmith.Slots{}, err
 	}
-	following := false
+	following, read := false, true
 	for {
 		if slots, granted := a.granted(v); granted {
 			return slots, nil
@@ -132,7 +132,16 @@ func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 		now := time.Now()
 		paused := v.policies.err(now)
 		if paused != nil && !v.policies.everywhere(now) {
-			return locksmith.Slots{}, paused
+			if read {
+				return locksmith.Slots{}, paused
+			}
+			// Each policy has a watch of its own, and what one tells may be older than
+			// what another does: a place is not given up for that.
+			if v, _, err = a.read(ctx); err != nil {
+				return locksmith.Slots{}, err
+			}
+			read = true
+			continue
 		}
 		a.news.paused(paused)
 		err := a.admits(v)
@@ -155,6 +164,7 @@ func (a *attempt) contend(ctx context.Context) (locksmith.Slots, error) {
 		if v, err = a.next(ctx, v, changes); err != nil {
 			return locksmith.Slots{}, err
 		}
+		read = false
 	}
 }
 
@@ -273,10 +283,20 @@ func (a *attempt) next(ctx context.Context, v view, changes chan change) (view, 
 // it returns a *locksmith.PausedError when a pause keeps it from going although
 // others, behind it, could go. It returns with ctx, too.
 func (a *attempt) yield(ctx context.Context) error {
-	return a.store.followPolicies(ctx, a.scopes(), func(ps policies) error {
+	inTheWay := func(ps policies) error {
 		if now := time.Now(); !ps.everywhere(now) {
 			return ps.err(now)
 		}
 		return nil
+	}
+	return a.store.followPolicies(ctx, a.scopes(), func(ps policies) error {
+		if inTheWay(ps) == nil {
+			return nil
+		}
+		resp, err := a.store.read(ctx, policyOps(a.scopes())) // see contend
+		if err != nil {
+			return err
+		}
+		return inTheWay(parsePolicies(a.scopes(), resp.Responses))
 	})
 }

@@ -153,7 +153,7 @@ func TestNoGrantDuringAPause(t *testing.T) {
 		}()
 	}
 	begin := must(cl.Get(t.Context(), semaphoreKey(g)))(t).Header.Revision
-	for range 100 {
+	for range 50 {
 		before := events.Load()
 		for pause(t.Context(), time.Duration(rand.IntN(3000))*time.Microsecond); events.Load() == before; {
 			pause(t.Context(), 100*time.Microsecond)
@@ -336,6 +336,40 @@ func TestPausedEverywhereThenInOne(t *testing.T) {
 			t.Errorf("it left with %v", err)
 		}
 	})
+}
+
+// While everybody is paused nobody leaves the queue, whichever of the watches tells its
+// change first: neither who is first in line, nor who is so only in one of its groups.
+func TestPausesSeenInAnyOrder(t *testing.T) {
+	t.Parallel()
+	srv := etcdtest.Start(t, etcdtest.Embedded) // a pause of all is everybody's
+	s, a, b := dial(t, srv.Endpoint), newGroup(t), newGroup(t)
+	must(s.TryAcquire(t.Context(), request("a", a)))(t)
+	must(s.TryAcquire(t.Context(), request("b", b)))(t)
+	acquire(t, dial(t, srv.Endpoint), request("ahead", b))
+	awaitQueue(t, s, b, 1)
+	waiters := map[string]*waiter{
+		"first": acquire(t, dial(t, srv.Endpoint), request("first", a)),
+		"both":  acquire(t, dial(t, srv.Endpoint), request("both", newGroup(t), b)),
+	}
+	awaitQueue(t, s, a, 1)
+	awaitQueue(t, s, b, 2)
+	all := locksmith.PauseScope{All: true}
+	for range 50 {
+		for _, scope := range []locksmith.PauseScope{all, {Machine: "first"}, {Machine: "both"}} {
+			if err := s.Pause(t.Context(), locksmith.Pause{Scope: scope, Reason: "test"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, scope := range []locksmith.PauseScope{{Machine: "first"}, {Machine: "both"}, all} {
+			resume(t, s, scope)
+		}
+	}
+	for name, w := range waiters {
+		if !w.isWaiting() {
+			t.Errorf("%s has left: %v", name, w.err)
+		}
+	}
 }
 
 // A pause ends by itself, and the first in line goes without anybody telling it.

@@ -98,8 +98,6 @@ func (r *replay) playable(p Step) bool {
 		return mm.Join != Mine || mm.PC == Needing
 	case Leave:
 		return mm.Cured
-	case Pause, Resume:
-		return r.inOrder(int(p.G))
 	case Write:
 		return !again
 	case Recall:
