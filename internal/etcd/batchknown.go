@@ -17,7 +17,8 @@ type known struct {
 	sem   groupView
 	rev   int64 // of the store, at which the semaphore was so
 
-	policiesRev int64 // of the store, at which the policies were so
+	policiesRev int64 // of the store, at which the policies were read
+	watched     bool  // changes were told since, each by a watch of its own: one may be older than another
 	group, all  policy
 	machines    map[string]policy // of machines, those that exist
 
@@ -81,7 +82,7 @@ func (d *desk) take(rev int64, r []*pb.ResponseOp) {
 	if rev < k.rev {
 		return
 	}
-	k.fresh, k.rev, k.policiesRev = true, rev, rev
+	k.fresh, k.rev, k.policiesRev, k.watched = true, rev, rev, false
 	k.group = parsePolicy(locksmith.PauseScope{Group: d.group}, first(r[0]))
 	k.all = parsePolicy(locksmith.PauseScope{All: true}, first(r[1]))
 	k.machines = nil
@@ -145,12 +146,15 @@ func (d *desk) told(ev *clientv3.Event) {
 			k.rev = kv.ModRevision
 			d.setSemaphore(stored)
 		}
-	case kv.ModRevision <= k.policiesRev:
-	case key == policyKey(k.group.scope):
-		k.group = parsePolicy(k.group.scope, stored)
-	case key == policyKey(k.all.scope):
-		k.all = parsePolicy(k.all.scope, stored)
-	default:
-		d.setMachinePolicy(kv, gone)
+	case kv.ModRevision > k.policiesRev:
+		k.watched = true
+		switch key {
+		case policyKey(k.group.scope):
+			k.group = parsePolicy(k.group.scope, stored)
+		case policyKey(k.all.scope):
+			k.all = parsePolicy(k.all.scope, stored)
+		default:
+			d.setMachinePolicy(kv, gone)
+		}
 	}
 }

@@ -81,7 +81,9 @@ func (d *desk) decide() bool {
 			return d.look(missing)
 		}
 	}
-	d.expel(now)
+	if d.expel(now) {
+		return d.look(nil)
+	}
 	p := d.newPlan(now)
 	p.giveBack()
 	p.releases()

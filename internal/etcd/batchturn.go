@@ -166,19 +166,24 @@ func (d *desk) lost(t *turn) {
 	}
 }
 
-// expel ends the wait of machines that are paused while others of the group could go.
-func (d *desk) expel(now time.Time) {
+// expel ends the wait of machines that are paused while others of the group could go. It
+// returns whether the policies have to be read first, at one revision.
+func (d *desk) expel(now time.Time) (unsure bool) {
 	if len(d.turns) == 0 {
-		return
+		return false
 	}
 	for machine := range d.known.machines {
-		if t := d.turns[machine]; t != nil {
+		if t := d.turns[machine]; t != nil && len(t.calls) > 0 {
 			ps := d.known.policiesOf(machine)
 			if err := ps.err(now); err != nil && !ps.everywhere(now) {
+				if d.known.watched {
+					return true
+				}
 				d.end(t, err)
 			}
 		}
 	}
+	return false
 }
 
 // reviewTurns looks whether the semaphore, which somebody else has changed, has an

@@ -124,7 +124,7 @@ func TestNoGrantDuringAPause(t *testing.T) {
 	admin := New(cl, Config{})
 	setMax(t, admin, g, 3)
 	ctx, stop := context.WithCancelCause(t.Context())
-	var events atomic.Int64
+	var reboots atomic.Int64
 	done := make(chan struct{})
 	for i := range 6 {
 		s := New(cl, Config{})
@@ -144,8 +144,8 @@ func TestNoGrantDuringAPause(t *testing.T) {
 				}
 				if advanced, err := s.Advance(t.Context(), slots, locksmith.PhaseRebooting, ""); err == nil {
 					slots = advanced
+					reboots.Add(1)
 				}
-				events.Add(1)
 				if err := s.Release(t.Context(), slots, locksmith.Result{}); err != nil {
 					t.Error(err)
 				}
@@ -154,8 +154,8 @@ func TestNoGrantDuringAPause(t *testing.T) {
 	}
 	begin := must(cl.Get(t.Context(), semaphoreKey(g)))(t).Header.Revision
 	for range 50 {
-		before := events.Load()
-		for pause(t.Context(), time.Duration(rand.IntN(3000))*time.Microsecond); events.Load() == before; {
+		before := reboots.Load()
+		for pause(t.Context(), time.Duration(rand.IntN(3000))*time.Microsecond); reboots.Load() < before+2; {
 			pause(t.Context(), 100*time.Microsecond)
 		}
 		rawPut(t, srv, policyKey(ofGroup(g)), forever) // alone, so that no semaphore tells of it
@@ -353,15 +353,17 @@ func TestPausesSeenInAnyOrder(t *testing.T) {
 		"both":  acquire(t, dial(t, srv.Endpoint), request("both", newGroup(t), b)),
 	}
 	awaitQueue(t, s, a, 1)
+	served := ask(t, newBatcher(t, dial(t, srv.Endpoint)), asks("served", a), long)
+	awaitQueue(t, s, a, 2)
 	awaitQueue(t, s, b, 2)
 	all := locksmith.PauseScope{All: true}
 	for range 50 {
-		for _, scope := range []locksmith.PauseScope{all, {Machine: "first"}, {Machine: "both"}} {
+		for _, scope := range []locksmith.PauseScope{all, {Machine: "first"}, {Machine: "both"}, {Machine: "served"}} {
 			if err := s.Pause(t.Context(), locksmith.Pause{Scope: scope, Reason: "test"}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, scope := range []locksmith.PauseScope{{Machine: "first"}, {Machine: "both"}, all} {
+		for _, scope := range []locksmith.PauseScope{{Machine: "first"}, {Machine: "both"}, {Machine: "served"}, all} {
 			resume(t, s, scope)
 		}
 	}
@@ -369,6 +371,11 @@ func TestPausesSeenInAnyOrder(t *testing.T) {
 		if !w.isWaiting() {
 			t.Errorf("%s has left: %v", name, w.err)
 		}
+	}
+	select {
+	case <-served.done:
+		t.Errorf("who waits at a server has left: %v", served.err)
+	default:
 	}
 }
 
