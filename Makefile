@@ -27,8 +27,8 @@ test-machines: ## the tests on real machines (root)
 test-machines-long: ## the same with the long forms
 	@LOCKSMITH_MACHINES_LONG=1 scripts/test machines
 
-chaos: ## the lock under faults, SEEDS schedules (200) from SEED (1) on, of DURATION (1m) each, PARALLEL (4) at a time (root; long)
-	@scripts/test chaos -run TestSchedules -v -timeout 0 -parallel $(or $(PARALLEL),4) -summary $(CURDIR)/bin/chaos.log -seeds $(or $(SEEDS),200) -seed $(or $(SEED),1) -length $(or $(DURATION),1m)
+chaos: ## the lock under faults, and a store restored; SEEDS schedules (200) from SEED (1) on, of DURATION (1m) each, PARALLEL (4) at a time (root; long)
+	@scripts/test chaos -run 'TestSchedules|TestRestore' -v -timeout 0 -parallel $(or $(PARALLEL),4) -summary $(CURDIR)/bin/chaos.log -seeds $(or $(SEEDS),200) -seed $(or $(SEED),1) -length $(or $(DURATION),1m)
 
 test-race: ## the concurrent packages under the race detector, twenty times (needs gcc; long)
 	@scripts/test race

@@ -150,7 +150,7 @@ func (s *sampler) counts(ctx context.Context, values map[string]float64) error {
 		return err
 	}
 	values["etcd.leases"] = float64(len(leases.Leases))
-	kinds := []struct{ what, prefix string }{{"all", ""}, {"machines", "machines/"}, {"seen", "seen/"}, {"rings", "all/history/"}}
+	kinds := []struct{ what, prefix string }{{"all", ""}, {"machines", "machines/"}, {"seen", "seen/"}, {"rings", "all/history/"}, {"fences", "fences/"}}
 	for _, g := range s.groups {
 		base := ""
 		if g != "" {
@@ -173,7 +173,8 @@ func (s *sampler) counts(ctx context.Context, values map[string]float64) error {
 			values["etcd.ring"] = max(values["etcd.ring"], float64(resp.Responses[i].GetResponseRange().Count))
 		}
 	}
-	// What holds while nothing is going on: neither who waits, holds or is there, nor the past.
-	values["etcd.keys"] = values["etcd.all"] - values["etcd.rings"] - values["etcd.machines"] - values["etcd.queue"] - values["etcd.holders"]
+	// What holds while nothing is going on: neither who waits, holds or is there, nor the past,
+	// nor the fence that a lease has once a reply was lost.
+	values["etcd.keys"] = values["etcd.all"] - values["etcd.fences"] - values["etcd.rings"] - values["etcd.machines"] - values["etcd.queue"] - values["etcd.holders"]
 	return nil
 }
