@@ -74,6 +74,9 @@ type Slots struct {
 	// locksmithd stand in queues. They are an earlier process's, whose last request
 	// may yet be carried out.
 	Queued bool
+	// Earlier are, of what was found in the store, the groups that the machine's locksmithd
+	// said it was in when it was last seen there: it may hold slots of those, too.
+	Earlier []Group
 }
 
 // Result says how a holding ended; it goes into the history.

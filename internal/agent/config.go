@@ -95,6 +95,7 @@ type Status struct {
 
 	NeededSince time.Time             `json:"neededSince,omitzero"`
 	HeldSince   time.Time             `json:"heldSince,omitzero"`
+	HeldGroups  []locksmith.Group     `json:"heldGroups,omitempty"` // those of the slots
 	Method      locksmith.Method      `json:"method,omitempty"`     // of the next reboot
 	Conditions  []locksmith.Condition `json:"conditions,omitempty"` // in the order in which they are met
 	Pauses      []locksmith.Pause     `json:"pauses,omitempty"`     // that hold for this machine

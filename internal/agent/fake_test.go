@@ -25,6 +25,7 @@ type world struct {
 	holder  *locksmith.Holder // the record in the lock
 	written int64             // how often the record was
 	ghost   bool              // an entry of a process that is gone stands in the queue
+	seen    []locksmith.Group // the groups of the presence that is kept
 	taken   []locksmith.Group // in which an administrator took the slot away since it was granted
 	free    bool              // a waiter is granted at once
 	freed   chan struct{}     // closed when free becomes true

@@ -25,7 +25,7 @@ func (w *world) found(machine string, groups []locksmith.Group) locksmith.Slots 
 	if w.holder != nil {
 		slots = w.left(groups)
 	}
-	slots.Queued = w.ghost
+	slots.Queued, slots.Earlier = w.ghost, w.seen
 	return slots
 }
 
@@ -57,7 +57,12 @@ func (w *world) left(groups []locksmith.Group) locksmith.Slots {
 	if w.holder == nil {
 		return locksmith.Slots{}
 	}
-	groups = slices.DeleteFunc(slices.Clone(groups), func(g locksmith.Group) bool { return slices.Contains(w.taken, g) })
+	groups = slices.DeleteFunc(slices.Clone(groups), func(g locksmith.Group) bool {
+		return slices.Contains(w.taken, g) || len(w.holder.Groups) > 0 && !slices.Contains(w.holder.Groups, g)
+	})
+	if len(groups) == 0 {
+		return locksmith.Slots{Record: locksmith.Holder{MachineID: w.holder.MachineID}}
+	}
 	return locksmith.Slots{Groups: groups, Record: *w.holder, Revision: w.written}
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -176,36 +177,51 @@ func TestWrittenByAnEarlierProcess(t *testing.T) {
 	})
 }
 
-// A machine that is taken out of a group while it is under way gives that group's slot
-// back, too.
-func TestFewerGroupsThanWereTaken(t *testing.T) {
-	for name, reboots := range map[string]bool{"before the reboot": false, "while it reboots": true} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t)
-				w.setNeed(needed)
-				at := "prepare"
-				if reboots {
-					at = "reboot"
-				}
-				open := w.gate(at)
-				r := w.run(inRackAndCluster)
-				synctest.Wait()
-				if reboots {
-					open()
-					w.reboots(r)
-				} else {
-					r.stop()
-					open()
-				}
-				w.change(func() { w.need = Need{} })
-				r = w.run(inGroups("rack"))
-				time.Sleep(2 * needWait)
-				synctest.Wait()
-				if s := r.Status(); s.Held || w.holds() != nil {
-					t.Errorf("%+v\n%q", s, w.done())
-				}
+// A machine that is put into other groups while it is under way gives back the slots of
+// those before, too, which it sees by its presence; also where it is started once more
+// before it has done so.
+func TestOtherGroupsThanWereTaken(t *testing.T) {
+	for name, groups := range map[string][]locksmith.Group{"fewer": {"rack"}, "others": {"web"}} {
+		for when, reboots := range map[string]bool{"before the reboot": false, "while it reboots": true} {
+			t.Run(name+" "+when, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					w.setNeed(needed)
+					at := "prepare"
+					if reboots {
+						at = "reboot"
+					}
+					open := w.gate(at)
+					r := w.run(inRackAndCluster)
+					synctest.Wait()
+					w.change(func() { w.seen = r.Status().Presence().Groups })
+					if reboots {
+						open()
+						w.reboots(r)
+					} else {
+						r.stop()
+						open()
+					}
+					w.change(func() { w.need = Need{} })
+					if reboots { // and once more, before it is done
+						open := w.gate("verify")
+						r = w.run(inGroups(groups...))
+						synctest.Wait()
+						w.change(func() { w.seen = r.Status().Presence().Groups })
+						r.stop()
+						open()
+					}
+					r = w.run(inGroups(groups...))
+					time.Sleep(2 * needWait)
+					synctest.Wait()
+					if s := r.Status(); s.Held || w.holds() != nil {
+						t.Errorf("%+v\n%q", s, w.done())
+					}
+					if got := r.Status().Presence().Groups; !slices.Equal(got, groups) {
+						t.Errorf("in the end it is in %v", got)
+					}
+				})
 			})
-		})
+		}
 	}
 }

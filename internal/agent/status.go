@@ -173,7 +173,7 @@ func (l *loop) describe() Status {
 		st.Reason, st.NeededSince, st.Method = s.reason, s.mem.NeededSince, l.rules.way(s)
 	}
 	if s.held {
-		st.HeldSince = s.slots.Record.Since()
+		st.HeldSince, st.HeldGroups = s.slots.Record.Since(), s.slots.Groups
 	}
 	if c := &st.Conditions[0]; !s.needed && s.doubt.IsZero() && len(l.needs) > 0 {
 		c.Text = answers(l.needs)
@@ -227,10 +227,12 @@ func (s *Status) setWindow(w Window, now time.Time) {
 	}
 }
 
-// Presence is the part of a machine's presence that the agent knows.
+// Presence is the part of a machine's presence that the agent knows. As long as it has
+// slots of groups that are not configured any more it is in those, too: by that the next
+// run finds them.
 func (s Status) Presence() locksmith.Presence {
 	p := locksmith.Presence{
-		MachineID: s.MachineID, Hostname: s.Hostname, Groups: s.Groups, Strategy: s.Strategy, BootID: s.BootID,
+		MachineID: s.MachineID, Hostname: s.Hostname, Groups: union(s.Groups, s.HeldGroups), Strategy: s.Strategy, BootID: s.BootID,
 		Phase: s.Phase, PhaseTime: seconds(s.Since), NeededSince: seconds(s.NeededSince), Reason: s.Reason, Waiting: s.Waiting,
 		Conditions: s.Conditions, DryRun: s.DryRun,
 	}

@@ -18,7 +18,8 @@ import (
 // back. A record that cannot be read is an *locksmith.UnreadableError.
 //
 // Queued says whether its locksmithd has entries in the queues of these groups. Where
-// it has none, no request that an earlier process sent can take a slot any more.
+// it has none, no request that an earlier process sent can take a slot any more. Earlier
+// are the groups of its last presence.
 func (s *Store) Find(ctx context.Context, machine string, groups []locksmith.Group) (locksmith.Slots, error) {
 	slots, _, err := s.find(ctx, machine, groups)
 	return slots, s.explain(ctx, err)
@@ -75,7 +76,7 @@ func (s *Store) find(ctx context.Context, machine string, groups []locksmith.Gro
 	// All in one request, as far as one may be that large. What does not fit in comes
 	// before the slots are looked at: a grant takes the entries.
 	var responses []*pb.ResponseOp
-	room := max(0, maxReads-len(v.ops()))
+	room := max(0, maxReads-len(v.ops())-1)
 	for ; len(ops) > room; ops = ops[min(len(ops), maxReads):] {
 		resp, err := s.read(ctx, ops[:min(len(ops), maxReads)])
 		if err != nil {
@@ -83,14 +84,23 @@ func (s *Store) find(ctx context.Context, machine string, groups []locksmith.Gro
 		}
 		responses = append(responses, resp.Responses...)
 	}
-	seen, last, err := v.read(ctx, ops...)
+	now, last, err := v.read(ctx, append(ops, clientv3.OpGet(seenKey(machine)))...)
 	if err != nil {
 		return locksmith.Slots{}, nil, err
 	}
-	entries := agentsEntries(append(responses, last...))
-	slots, err := seen.slots(machine)
-	slots.Queued = len(entries) > 0
+	entries := agentsEntries(append(responses, last[:len(ops)]...))
+	slots, err := now.slots(machine)
+	slots.Queued, slots.Earlier = len(entries) > 0, groupsSeen(first(last[len(ops)]))
 	return slots, entries, err
+}
+
+// groupsSeen are the groups of a presence; what cannot be read has none.
+func groupsSeen(kv *mvccpb.KeyValue) []locksmith.Group {
+	var p locksmith.Presence
+	if kv == nil || decode(kv, &p) != nil {
+		return nil
+	}
+	return p.Groups[:min(len(p.Groups), locksmith.MaxGroups)]
 }
 
 // agentsEntries are those of queue entries that were made by a locksmithd.

@@ -117,10 +117,16 @@ func TestWithdrawFromManyQueues(t *testing.T) {
 	for range locksmith.MaxGroups {
 		groups = append(groups, newGroup(t))
 	}
+	earlier := []locksmith.Group{"", "web"}
+	rawPut(t, srv, seenKey("m"), `{"machineID":"m","groups":["","web"]}`)
 	for _, find := range []func(context.Context, string, []locksmith.Group) (locksmith.Slots, error){s.Find, s.Withdraw} {
-		if found := must(find(t.Context(), "m", groups))(t); found.Queued || len(found.Groups) != 0 {
+		if found := must(find(t.Context(), "m", groups))(t); found.Queued || len(found.Groups) != 0 || !slices.Equal(found.Earlier, earlier) {
 			t.Errorf("found %+v", found)
 		}
+	}
+	rawPut(t, srv, seenKey("m"), "not JSON")
+	if found := must(s.Find(t.Context(), "m", groups))(t); len(found.Earlier) != 0 {
+		t.Errorf("found %+v", found)
 	}
 }
 
