@@ -62,7 +62,7 @@ func (p *plan) reasons() []clientv3.Op {
 
 // commit carries a plan out. It returns whether there may be more to do.
 func (d *desk) commit(p *plan) bool {
-	resp, err := d.exchange(func() (*clientv3.TxnResponse, error) {
+	resp, err := d.exchange(p.changes(), func() (*clientv3.TxnResponse, error) {
 		return d.store.change(context.Background(), p.conditions(), p.effects(), p.reasons())
 	})
 	switch {

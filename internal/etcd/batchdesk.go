@@ -282,12 +282,12 @@ func earlier(a, b time.Time) time.Time {
 // watches would only be silent.
 func (d *desk) checkEvery() time.Duration { return d.store.cfg.Timeout / 4 }
 
-// exchange carries out one transaction. While it is under way nothing else is done, but
+// exchange carries out one transaction, which writes or not. While it is under way nothing else is done, but
 // that those who wait are told when etcd stays away.
-func (d *desk) exchange(do func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
+func (d *desk) exchange(writes bool, do func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
 	if len(d.turns) == 0 {
 		resp, err := do()
-		d.heard(err)
+		d.heard(writes, err)
 		return resp, err
 	}
 	type outcome struct {
@@ -304,7 +304,7 @@ func (d *desk) exchange(do func() (*clientv3.TxnResponse, error)) (*clientv3.Txn
 	for {
 		select {
 		case r := <-done:
-			d.heard(r.err)
+			d.heard(writes, r.err)
 			return r.resp, r.err
 		case <-limit.C:
 			d.dismiss(d.away())
@@ -316,11 +316,16 @@ func (d *desk) exchange(do func() (*clientv3.TxnResponse, error)) (*clientv3.Txn
 // which holds for their answers too.
 func (d *desk) silent() time.Time { return d.contact.Add(d.store.cfg.Timeout * 9 / 10) }
 
-// heard takes in how a request to etcd ended.
-func (d *desk) heard(err error) {
+// heard takes in how a request to etcd ended. That one can read again does not end what
+// keeps etcd from writing.
+func (d *desk) heard(writes bool, err error) {
 	now := time.Now()
 	if err == nil {
-		d.contact, d.retryAt = now, time.Time{}
+		d.contact = now
+		if e := d.trouble.Load(); e != nil && !writes && noSpace(e.err) {
+			return
+		}
+		d.retryAt = time.Time{}
 		if d.trouble.Swap(nil) != nil {
 			d.back = newRetry()
 			d.log.Info("etcd is back", "group", d.group)

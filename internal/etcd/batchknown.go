@@ -113,7 +113,7 @@ func (d *desk) look(machines []string) bool {
 	for _, m := range machines {
 		ops = append(ops, clientv3.OpGet(holderKey(d.group, m)))
 	}
-	resp, err := d.exchange(func() (*clientv3.TxnResponse, error) {
+	resp, err := d.exchange(false, func() (*clientv3.TxnResponse, error) {
 		return d.store.txn(context.Background(), nil, ops, nil)
 	})
 	if err != nil {

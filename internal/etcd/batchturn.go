@@ -418,7 +418,7 @@ func (d *desk) leaveTogether(turns []*turn) bool {
 	for l := range fences {
 		ops = append(ops, clientv3.OpPut(fenceKey(l.id), "", clientv3.WithLease(l.id)))
 	}
-	_, err := d.exchange(func() (*clientv3.TxnResponse, error) {
+	_, err := d.exchange(true, func() (*clientv3.TxnResponse, error) {
 		return d.store.change(context.Background(), nil, ops, nil)
 	})
 	if err != nil {

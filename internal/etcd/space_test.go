@@ -53,6 +53,48 @@ func TestOutOfSpace(t *testing.T) {
 	checkGroup(t, s, g, 2, 2)
 }
 
+// A server's clients are told so, too, although the server can read all the while; what
+// needs no write goes on.
+func TestBatchOutOfSpace(t *testing.T) {
+	t.Parallel()
+	srv := etcdtest.Start(t, etcdtest.Debian, "--quota-backend-bytes", "2000000")
+	s, g, cl := dial(t, srv.Endpoint), newGroup(t), srv.Client(t)
+	// From the second on, changes take as long as anybody waits for them, after what was
+	// read between them was answered.
+	var full atomic.Bool
+	var refusals atomic.Int32
+	answered := make(chan struct{})
+	slow := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if txn, ok := req.(*pb.TxnRequest); ok && full.Load() && len(txn.Success) > 0 && refusals.Add(1) > 1 {
+			<-answered
+		}
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}
+	b := newBatcher(t, dial(t, srv.Endpoint, func(c *Config) {
+		c.Timeout = time.Second
+		c.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(onlyChanges(slow))}
+	}))
+	setMax(t, s, g, 2)
+	b.get(t, g, "holder")
+	fill(t, cl)
+	full.Store(true)
+	b.get(t, g, "holder")
+	err := b.Acquire(t.Context(), asks("m", g), 0)
+	if err == nil || !strings.HasPrefix(err.Error(), "etcd is out of space and takes no writes (alarm NOSPACE)") {
+		t.Error(err)
+	}
+	if refusals.Load() < 2 {
+		t.Error("it was not tried again")
+	}
+	full.Store(false)
+	close(answered)
+	makeSpace(t, cl)
+	awaitThat(t, func() bool { return b.Acquire(t.Context(), asks("m", g), 0) == nil }, func() string { return "it does not recover" })
+	b.put(t, g, "holder")
+	b.put(t, g, "m")
+	checkGroup(t, s, g, 0, 2)
+}
+
 // The change that reaches the quota is carried out, although etcd answers that it has no
 // space: it is not told as a failure.
 func TestLastChangeThatFits(t *testing.T) {
