@@ -51,8 +51,8 @@ bench: build ## measure the figures, each beside its floor
 bench-quick: build ## the same in a short form
 	@go run ./test/bench -quick
 
-model: ## explore the model of the protocol in its long form, and walk through it on a real etcd (long; 8 GiB)
-	@LOCKSMITH_MODEL_LONG=1 go test -count=1 -timeout 60m -v -run 'TestPromises|TestTwo|TestAny|TestLong|TestReplay' ./test/model
+model: ## explore the model of the protocol in its long form, and walk through it on a real etcd (long; 12 GiB)
+	@LOCKSMITH_MODEL_LONG=1 go test -count=1 -timeout 3h -v -run 'TestPromises|TestTwo|TestAny|TestLong|TestReplay' ./test/model
 
 scale: ## how it behaves as fleets grow: policies on virtual time, ten thousand machines on one etcd
 	@go run ./test/scale

@@ -35,7 +35,12 @@ type administration interface {
 // lock may have granted. It has mu while max changes and while it looks.
 type referee struct {
 	mu     sync.Mutex
+	said   map[locksmith.Group]int       // what the ledger was told last, and may yet have to read
 	unsure map[locksmith.Group]time.Time // until then max may still be raised
+}
+
+func newReferee() referee {
+	return referee{said: make(map[locksmith.Group]int), unsure: make(map[locksmith.Group]time.Time)}
 }
 
 // unsureFor is longer than a request that was given up can be on its way.
@@ -44,7 +49,6 @@ const unsureFor = 30 * time.Second
 // prepareGroups makes the groups, and everything that a first pause or hold leaves
 // behind, so that later ones leave nothing new.
 func (s *soak) prepareGroups(ctx context.Context) error {
-	s.referee.unsure = make(map[locksmith.Group]time.Time)
 	for _, g := range groups {
 		if err := s.setMax(ctx, s.store, g, steady[g]); err != nil {
 			return err
@@ -95,10 +99,7 @@ func (s *soak) unhold(ctx context.Context, by administration, g locksmith.Group)
 func (s *soak) setMax(ctx context.Context, by administration, g locksmith.Group, n int) error {
 	s.referee.mu.Lock()
 	defer s.referee.mu.Unlock()
-	s.ledger.mu.Lock()
-	allowed := s.ledger.allowed[g]
-	s.ledger.mu.Unlock()
-	if n > allowed {
+	if n > s.referee.said[g] {
 		if err := s.allow(g, n); err != nil {
 			return err
 		}
@@ -110,8 +111,9 @@ func (s *soak) setMax(ctx context.Context, by administration, g locksmith.Group,
 	return err
 }
 
-// allow tells the ledger in the order of what happens.
+// allow tells the ledger in the order of what happens. The caller has the referee's mu.
 func (s *soak) allow(g locksmith.Group, n int) error {
+	s.referee.said[g] = n
 	return writeLine(s.lines, line{Kind: lineAllow, Group: g, Max: n})
 }
 

@@ -71,7 +71,7 @@ type soak struct {
 // soakFor makes a run and prints what came of it.
 func soakFor(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	h := head{Started: time.Now(), Duration: o.duration.Seconds(), Seed: o.seed, Leak: o.leak}
-	s := &soak{options: o, ledger: newLedger(), rng: rand.New(rand.NewPCG(o.seed, 1)), whims: rand.New(rand.NewPCG(o.seed, 2)), read: make(chan struct{})}
+	s := &soak{options: o, ledger: newLedger(), referee: newReferee(), rng: rand.New(rand.NewPCG(o.seed, 1)), whims: rand.New(rand.NewPCG(o.seed, 2)), read: make(chan struct{})}
 	s.say = func(format string, args ...any) {
 		fmt.Fprintf(stderr, "%8.1fs  %s\n", time.Since(h.Started).Seconds(), fmt.Sprintf(format, args...))
 	}
