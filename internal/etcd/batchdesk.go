@@ -282,8 +282,8 @@ func earlier(a, b time.Time) time.Time {
 // watches would only be silent.
 func (d *desk) checkEvery() time.Duration { return d.store.cfg.Timeout / 4 }
 
-// exchange carries out one transaction, which writes or not. While it is under way nothing else is done, but
-// that those who wait are told when etcd stays away.
+// exchange carries out one transaction, which writes or not. While it is under way nothing
+// else is done, but that those who wait are told when etcd stays away.
 func (d *desk) exchange(writes bool, do func() (*clientv3.TxnResponse, error)) (*clientv3.TxnResponse, error) {
 	if len(d.turns) == 0 {
 		resp, err := do()

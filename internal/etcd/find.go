@@ -94,13 +94,14 @@ func (s *Store) find(ctx context.Context, machine string, groups []locksmith.Gro
 	return slots, entries, err
 }
 
-// groupsSeen are the groups of a presence; what cannot be read has none.
+// groupsSeen are the groups of a presence, those that are configured and those in which
+// slots are held; what cannot be read has none.
 func groupsSeen(kv *mvccpb.KeyValue) []locksmith.Group {
 	var p locksmith.Presence
 	if kv == nil || decode(kv, &p) != nil {
 		return nil
 	}
-	return p.Groups[:min(len(p.Groups), locksmith.MaxGroups)]
+	return p.Groups[:min(len(p.Groups), 2*locksmith.MaxGroups)]
 }
 
 // agentsEntries are those of queue entries that were made by a locksmithd.
