@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -258,6 +259,49 @@ func TestTLSAndStreams(t *testing.T) {
 		c.Close()
 		t.Error("TLS 1.1 is taken")
 	}
+}
+
+// A connection that was answered and then says nothing is closed after its own limit, which
+// is neither that of a slow request nor left out.
+func TestIdleConnections(t *testing.T) {
+	short := limits{header: time.Minute, read: time.Minute, write: time.Minute, idle: 200 * time.Millisecond, stop: time.Second}
+	pair := httptest.NewTLSServer(nil)
+	pair.Close()
+	s := serving(t, says("x"), ServeConfig{TLS: &tls.Config{Certificates: pair.TLS.Certificates}}, short)
+	for _, version := range []string{"http/1.1", "h2"} {
+		ended := make(chan struct{})
+		client := &http.Transport{
+			ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{version}},
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				c, err := new(net.Dialer).DialContext(ctx, network, address)
+				return &endingConn{Conn: c, ended: ended}, err
+			},
+		}
+		resp, err := client.RoundTrip(newRequest(t, "https://"+s.address+"/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s: the server keeps an idle connection", version)
+		}
+		client.CloseIdleConnections()
+	}
+}
+
+// endingConn tells when its user has closed it, as net/http does once the other side has.
+type endingConn struct {
+	net.Conn
+	once  sync.Once
+	ended chan struct{}
+}
+
+func (c *endingConn) Close() error {
+	c.once.Do(func() { close(c.ended) })
+	return c.Conn.Close()
 }
 
 func TestServeEndsWithItsListener(t *testing.T) {

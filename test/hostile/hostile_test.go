@@ -124,7 +124,7 @@ func size(short, long int) int {
 
 // forgets is how long net/http keeps the memory of a connection of HTTP/2 that ended with
 // streams open: as long as an idle one may stay, and then some.
-const forgets = 35 * time.Second
+const forgets = 80 * time.Second
 
 // hostile makes attacks in rounds. For what HTTP/2 has of its own the short form does not
 // wait until the memory is free after the first round, so it finds only larger leaks.
