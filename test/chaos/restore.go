@@ -159,7 +159,8 @@ func (r *restoration) live(ctx context.Context) error {
 }
 
 // toLoss has the machines reboot until there is, beside what was saved: a machine that
-// is down and was not in a slot then, and one that is up and has won a slot since.
+// is down and was not in a slot then, one that is up and has won a slot since, and among
+// these or those that are down one that speaks FleetLock.
 func (r *restoration) toLoss(ctx context.Context, file string) error {
 	each := len(r.fleet.machines) / 2
 	roomy := slices.MaxFunc(slices.Collect(maps.Keys(r.Max)), func(a, b locksmith.Group) int { return r.Max[a] - r.Max[b] })
@@ -191,10 +192,15 @@ func (r *restoration) toLoss(ctx context.Context, file string) error {
 		r.fleet.Light() // one that had a slot then: somebody else
 	}
 	err := r.await(ctx, "the moment", func(v view) bool {
-		return len(without(v.notifying, known)) > 0 && len(without(saved.dark, v.down)) > 0
+		since := without(slices.Concat(v.notifying, v.down), known)
+		return len(without(v.notifying, known)) > 0 && len(without(saved.dark, v.down)) > 0 && slices.ContainsFunc(since, r.speaksFleetLock)
 	})
 	r.judged.Stale = without(saved.dark, r.fleet.view().down)
 	return err
+}
+
+func (r *restoration) speaksFleetLock(id string) bool {
+	return slices.ContainsFunc(r.fleet.machines, func(m *Machine) bool { return m.ID == id && m.Server != nil })
 }
 
 // restore makes a store of what was saved, and compares it with the machines: steps 1

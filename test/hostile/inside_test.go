@@ -95,8 +95,8 @@ func (p population) more(before population, allowed map[string]int) string {
 
 // heap is how many bytes of memory are in use, by the place that asked for them. Apart from
 // it is what the etcd inside keeps, whose log and index grow with what is written until it
-// compacts them; and the runtime's lists of goroutines and timers, which do not shrink, are
-// left out.
+// compacts them; and lists that do not shrink are left out: the runtime's of goroutines and
+// timers, and those of what is under way.
 type heap struct {
 	ours map[string]int64
 	etcd int64
@@ -121,7 +121,7 @@ func (s *server) heap() (heap, error) {
 	}
 	for _, site := range sites {
 		switch {
-		case slices.Contains(site.Stack, "runtime.malg"), slices.Contains(site.Stack, "runtime.(*timers).addHeap"):
+		case slices.Contains(site.Stack, "runtime.malg"), slices.Contains(site.Stack, "runtime.(*timers).addHeap"), isList(site.Stack):
 		case isEtcds(site.Stack):
 			h.etcd += site.Bytes
 		default:
@@ -129,6 +129,22 @@ func (s *server) heap() (heap, error) {
 		}
 	}
 	return h, nil
+}
+
+// isList says whether memory was asked for by a map of connections, streams or contexts that
+// became larger. Such maps keep the size that they had when most was under way. What stays in one
+// is found all the same: each of its entries points to memory of its own.
+func isList(stack []string) bool {
+	i := slices.IndexFunc(stack, func(function string) bool { return strings.HasPrefix(function, "runtime.mapassign") })
+	if i < 0 || i+1 == len(stack) {
+		return false
+	}
+	switch by := stack[i+1]; by {
+	case "context.(*cancelCtx).propagateCancel", "net/http.(*Server).trackConn", "net/http.(*http2serverInternalState).registerConn":
+		return true
+	default:
+		return strings.HasPrefix(by, "google.golang.org/grpc/internal/transport.")
+	}
 }
 
 func isEtcds(stack []string) bool {
