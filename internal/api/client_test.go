@@ -134,7 +134,11 @@ func TestNoAnswer(t *testing.T) {
 		secure.URL: "its certificate is of an authority that is not trusted",
 		strings.Replace(secure.URL, "https", "http", 1): "answers 400 Bad Request",
 	} {
-		_, err := newClient(t, ClientConfig{URL: url, Timeout: 300 * time.Millisecond}).Groups(t.Context())
+		cfg := ClientConfig{URL: url, Timeout: time.Minute} // the others answer, however busy the machine is
+		if strings.HasSuffix(url, silent.Addr().String()) {
+			cfg.Timeout = 300 * time.Millisecond
+		}
+		_, err := newClient(t, cfg).Groups(t.Context())
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v, want %s", err, want)
 		}
