@@ -78,10 +78,13 @@ func (f *follower) next() (name, data string, ok bool) {
 	}
 }
 
-// change is the next event, which must be a change.
+// change is the next event but signs of life, which must be a change.
 func (f *follower) change() (doc api.Status) {
 	f.t.Helper()
 	name, data, ok := f.next()
+	for alive := 0; ok && name == "keep-alive" && alive < 10; alive++ {
+		name, data, ok = f.next()
+	}
 	if !ok || name != api.EventChange || json.Unmarshal([]byte(data), &doc) != nil {
 		f.t.Fatalf("%q %q, open %v", name, data, ok)
 	}
