@@ -33,9 +33,9 @@ type limits struct {
 	stop   time.Duration // for requests that are being answered, once the server stops
 }
 
-// Idle ones stay for a little longer than the minute after which most proxies give up theirs:
-// a request on one that the server just closes is lost. They do not for longer, because a
-// connection of HTTP/2 that its client ends with a request under way starts net/http's timer
+// Idle connections stay for longer than the minute after which most proxies give up theirs,
+// because a request on one that the server just closes is lost; and not for much longer,
+// because one of HTTP/2 that its client ends with a request under way starts net/http's timer
 // for idle ones once more, which keeps its memory for that long.
 var defaultLimits = limits{header: 10 * time.Second, read: 30 * time.Second, write: 30 * time.Second, idle: 75 * time.Second, stop: 5 * time.Second}
 
