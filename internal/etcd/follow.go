@@ -11,6 +11,11 @@ import (
 // costs one watch however much is kept; several changes may come as one. changed may be
 // called by two at the same time.
 func (s *Store) Follow(ctx context.Context, changed func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// For all the time: a watch only falls silent when etcd goes, and one that is made
+	// while it is away is silent until it is back.
+	go s.followConnection(ctx, func(bool) { changed() })
 	back := newRetry()
 	for {
 		err := s.followAll(ctx, changed, func() { back = newRetry() })
@@ -21,6 +26,7 @@ func (s *Store) Follow(ctx context.Context, changed func()) error {
 			return err
 		}
 		s.log.Warn("changes not followed, trying again", "error", err)
+		changed() // to nobody knows what: the member may stand and have lost its leader
 		if !back.sleep(ctx) {
 			return context.Cause(ctx)
 		}
@@ -36,8 +42,6 @@ func (s *Store) followAll(ctx context.Context, changed, healthy func()) error {
 	}
 	healthy()
 	changed()
-	// A watch only falls silent when etcd goes.
-	go s.followConnection(ctx, func(bool) { changed() })
 	for {
 		resp, open := <-events
 		if err := watchErr(ctx, resp, open); err != nil {

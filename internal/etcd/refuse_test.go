@@ -1,8 +1,6 @@
 package etcd
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -102,72 +100,4 @@ func (o *once) run(t *testing.T, n int, do func(int) error) {
 		})
 	}
 	o.Wait()
-}
-
-// Follow tells of every kind of change, and of etcd's coming and going.
-func TestFollow(t *testing.T) {
-	srv := etcdtest.Start(t, etcdtest.Debian)
-	s, g := dial(t, srv.Endpoint), newGroup(t)
-	ctx, stop := context.WithCancelCause(t.Context())
-	told := make(chan struct{}, 1)
-	done := make(chan error, 1)
-	go func() {
-		done <- s.Follow(ctx, func() {
-			select {
-			case told <- struct{}{}:
-			default:
-			}
-		})
-	}()
-	await := func(what string) {
-		t.Helper()
-		select {
-		case <-told:
-		case <-time.After(30 * time.Second):
-			t.Fatalf("not told of %s", what)
-		}
-	}
-	await("the start")
-	for _, change := range []struct {
-		what string
-		do   func() error
-	}{
-		{"set-max", func() error { _, err := s.SetMax(t.Context(), g, 3, "test"); return err }},
-		{"a grant", func() error { _, err := s.TryAcquire(t.Context(), request("m1", g)); return err }},
-		{"a pause", func() error {
-			return s.Pause(t.Context(), locksmith.Pause{Scope: locksmith.PauseScope{Machine: "m9"}, By: "test", Reason: "test"})
-		}},
-		{"a refusal", func() error {
-			return s.Refuse(t.Context(), locksmith.HistoryEntry{Time: time.Now(), Action: locksmith.ActionRefuse})
-		}},
-	} {
-		for len(told) > 0 {
-			<-told
-		}
-		if err := change.do(); err != nil {
-			t.Fatal(err)
-		}
-		await(change.what)
-	}
-	for len(told) > 0 {
-		<-told
-	}
-	srv.Stop()
-	await("etcd going away")
-	if err := srv.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	await("etcd coming back")
-	for len(told) > 0 {
-		<-told
-	}
-	if _, err := dial(t, srv.Endpoint).SetMax(t.Context(), g, 4, "test"); err != nil {
-		t.Fatal(err)
-	}
-	await("a change after that")
-	mine := errors.New("enough")
-	stop(mine)
-	if err := <-done; !errors.Is(err, mine) {
-		t.Errorf("Follow ended with %v", err)
-	}
 }
