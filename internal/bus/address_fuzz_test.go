@@ -29,7 +29,10 @@ func FuzzAddress(f *testing.F) {
 			t.Fatalf("%q is read as %q", address, sockets)
 		}
 		for _, socket := range sockets {
-			if strings.TrimPrefix(socket, "@") == "" {
+			// A path never turns into an abstract socket, which anybody may have made.
+			abstract := strings.HasPrefix(socket, "@") && len(socket) > 1 && strings.Contains(address, "abstract=")
+			file := strings.HasPrefix(socket, "/") && !strings.Contains(socket, "\x00")
+			if !abstract && !file {
 				t.Fatalf("%q is read as %q", address, sockets)
 			}
 		}

@@ -138,6 +138,10 @@ func parseSocket(options string) (string, error) {
 			return "", fmt.Errorf("%s is empty", key)
 		case socket != "":
 			return "", errors.New("give either path or abstract, once")
+		case key == "path" && (value[0] != '/' || strings.ContainsRune(value, 0)):
+			// Package net would take one with "@" for an abstract socket, and the
+			// system one with a NUL for what is before it.
+			return "", fmt.Errorf("path %q is no absolute path of a file", value)
 		case key == "path":
 			socket = value
 		default:
