@@ -33,7 +33,7 @@ chaos: ## the lock under faults, and a store restored; SEEDS schedules (200) fro
 test-race: ## the concurrent packages under the race detector, twenty times (needs gcc; long)
 	@scripts/test race
 
-fuzz: ## run every fuzz target, FUZZTIME (10m) each; ends with a failure where one finds something
+fuzz: ## run every fuzz target, FUZZTIME (10m) each, FUZZJOBS (1) at a time; ends with a failure where one finds something
 	@scripts/fuzz
 
 fuzz-quick: ## the same, five seconds each
