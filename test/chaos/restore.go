@@ -54,6 +54,14 @@ type restoration struct {
 func RunRestore(ctx context.Context, cfg Config) (result Restoration, err error) {
 	r := &restoration{run: &run{Config: cfg, network: NewNetwork(cfg.Seed)}, data: filepath.Join(cfg.Dir, "store"), touched: make(map[string]bool)}
 	defer r.network.Close()
+	defer func() {
+		for _, of := range []string{"*.sock", "etcd/*.sock"} { // what is left is for people, and these for nobody
+			sockets, _ := filepath.Glob(filepath.Join(r.data, of))
+			for _, socket := range sockets {
+				_ = os.Remove(socket)
+			}
+		}
+	}()
 	if r.observer, err = r.network.NewNode("observer", observerNode); err != nil {
 		return result, err
 	}
@@ -62,12 +70,6 @@ func RunRestore(ctx context.Context, cfg Config) (result Restoration, err error)
 	}
 	defer r.client.Close()
 	err = r.live(ctx)
-	for _, of := range []string{"*.sock", "etcd/*.sock"} { // what is left is for people, and these for nobody
-		sockets, _ := filepath.Glob(filepath.Join(r.data, of))
-		for _, socket := range sockets {
-			_ = os.Remove(socket)
-		}
-	}
 	lines, failed := r.fleet.Lines()
 	r.judged.Lines = lines
 	return r.judged, errors.Join(err, failed)
@@ -93,8 +95,8 @@ func (r *restoration) build(ctx context.Context) error {
 		return err
 	}
 	r.admin = etcd.New(r.client, etcd.Config{Endpoints: endpoints, Timeout: callTimeout})
-	for g, n := range r.Max {
-		if _, err := r.admin.SetMax(ctx, g, n, adminName); err != nil {
+	for g, n := range r.Max { // the server listens before its store is there
+		if err := r.insist(ctx, func() error { _, err := r.admin.SetMax(ctx, g, n, adminName); return err })(); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ func (f *Fleet) view() (v view) {
 		case p == locksmith.PhaseNotifying:
 			v.notifying = append(v.notifying, m.ID)
 			v.granted = append(v.granted, m.ID)
-		case p == locksmith.PhaseRebooting:
+		case p == locksmith.PhaseAcquired, p == locksmith.PhasePreparing, p == locksmith.PhaseRebooting:
 			v.granted = append(v.granted, m.ID)
 		case m.idle:
 			v.idle = append(v.idle, m.ID)

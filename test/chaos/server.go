@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // serverPort is where locksmith-server listens.
@@ -44,7 +45,7 @@ func (d *Daemon) startListening(ctx context.Context, from *Node, address string)
 			return fmt.Errorf("%s has ended: %s", d.Node.Name, said)
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not listen: %w", d.Node.Name, err)
-		default:
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
