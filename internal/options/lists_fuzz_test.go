@@ -51,7 +51,7 @@ func FuzzEndpoints(f *testing.F) {
 // line, and without the password that may be in it.
 func FuzzServerURL(f *testing.F) {
 	f.Add("https://reboots.example.com:8443/locks")
-	f.Add("https://alice:secret@h")
+	f.Add("https://alice:correct-horse@h")
 	f.Add("//h")
 	f.Add("http://h:port")
 	f.Add("http://\x7f")
@@ -70,7 +70,8 @@ func FuzzServerURL(f *testing.F) {
 		if bad != nil || u.User == nil {
 			return
 		}
-		if secret, _ := u.User.Password(); len(secret) > 8 && strings.Contains(err.Error(), secret) && strings.Count(text, secret) == 1 {
+		// What comes after it may look like it, if need be as an escape.
+		if secret, _ := u.User.Password(); len(secret) > 8 && strings.Contains(err.Error(), secret) && !strings.Contains(u.Redacted(), secret) {
 			t.Fatalf("%q: the password is in %q", text, err)
 		}
 	})
