@@ -141,7 +141,7 @@ func parseSocket(options string) (string, error) {
 		case key == "path" && (value[0] != '/' || strings.ContainsRune(value, 0)):
 			// Package net would take one with "@" for an abstract socket, and the
 			// system one with a NUL for what is before it.
-			return "", fmt.Errorf("path %q is no absolute path of a file", value)
+			return "", fmt.Errorf("path %q is no absolute path; give unix:path=/… or unix:abstract=…", value)
 		case key == "path":
 			socket = value
 		default:
