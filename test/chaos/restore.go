@@ -169,16 +169,27 @@ func (r *restoration) toLoss(ctx context.Context, file string) error {
 	if err := r.await(ctx, "the first reboots", func(v view) bool { return v.reboots >= each }); err != nil {
 		return err
 	}
-	r.fleet.Darken(roomy)
-	if err := r.await(ctx, "somebody to be down", func(v view) bool { return len(v.dark) > 0 }); err != nil {
-		return err
-	}
-	saved := r.fleet.view()
-	if err := r.program(ctx, "snapshot", "-data-dir", r.data, file); err != nil {
-		return err
+	var saved view
+	var known []string // to what was saved
+	for {
+		r.fleet.Darken(roomy)
+		if err := r.await(ctx, "somebody to be down", func(v view) bool { return len(v.dark) > 0 }); err != nil {
+			return err
+		}
+		saved = r.fleet.view()
+		if err := r.program(ctx, "snapshot", "-data-dir", r.data, file); err != nil {
+			return err
+		}
+		known = slices.Concat(saved.down, saved.granted, r.fleet.view().granted)
+		if slices.ContainsFunc(r.fleet.machines, func(m *Machine) bool { return m.Server != nil && !slices.Contains(known, m.ID) }) {
+			break
+		}
+		r.fleet.Light() // the moment would not come
+		if err := os.Remove(file); err != nil {
+			return err
+		}
 	}
 	r.fleet.Note(noteSaved)
-	known := slices.Concat(saved.down, saved.granted, r.fleet.view().granted) // to what was saved
 	r.fleet.Light()
 	if err := r.await(ctx, "reboots since", func(v view) bool { return v.reboots >= saved.reboots+each }); err != nil {
 		return err

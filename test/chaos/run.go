@@ -181,7 +181,10 @@ func (r *run) live(ctx context.Context) error {
 	if err := errors.Join(err, called, used); err != nil {
 		return err
 	}
-	return r.settle(ctx)
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	return r.giveBack(ctx)
 }
 
 // settle returns once all machines are through, after everything was healed.
