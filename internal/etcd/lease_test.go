@@ -27,9 +27,23 @@ func lives(t *testing.T, srv *etcdtest.Server, l *lease, d time.Duration) {
 		t.Fatal("the lease is lost")
 	case <-time.After(d):
 	}
-	// etcd tells whole seconds, 0 of a last one, and -1 of a lease that it does not have.
-	if left := must(srv.Client(t).TimeToLive(t.Context(), l.id))(t).TTL; left < 0 {
-		t.Fatalf("etcd gives the lease %d s", left)
+	// etcd tells whole seconds: of one that has less, the next renewal makes more.
+	renewed := time.After(l.life)
+	for {
+		left := must(srv.Client(t).TimeToLive(t.Context(), l.id))(t).TTL
+		if left > 0 {
+			return
+		}
+		select {
+		case <-l.lost:
+			t.Fatal("the lease is lost")
+		case <-renewed:
+			t.Fatalf("etcd gives the lease %d s", left)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if left < 0 {
+			t.Fatal("etcd has no such lease")
+		}
 	}
 }
 

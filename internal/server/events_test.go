@@ -78,20 +78,13 @@ func (f *follower) next() (name, data string, ok bool) {
 	}
 }
 
-// news is the next event but signs of life.
-func (f *follower) news() (name, data string, ok bool) {
+// change is the next event but signs of life, which must be a change.
+func (f *follower) change() (doc api.Status) {
 	f.t.Helper()
-	name, data, ok = f.next()
+	name, data, ok := f.next()
 	for alive := 0; ok && name == "keep-alive" && alive < 10; alive++ {
 		name, data, ok = f.next()
 	}
-	return
-}
-
-// change is the next of the news, which must be a change.
-func (f *follower) change() (doc api.Status) {
-	f.t.Helper()
-	name, data, ok := f.news()
 	if !ok || name != api.EventChange || json.Unmarshal([]byte(data), &doc) != nil {
 		f.t.Fatalf("%q %q, open %v", name, data, ok)
 	}
@@ -327,7 +320,7 @@ func TestStoreAway(t *testing.T) {
 	if resp, text := st.do("", "GET", "/readyz", ""); resp.StatusCode != 503 || strings.Contains(text, srv.Endpoint) {
 		t.Errorf("%s %s", resp.Status, text)
 	}
-	if name, data, _ := f.news(); name != api.EventUnavailable || !strings.Contains(data, `"code":"store_unavailable"`) {
+	if name, data, _ := f.next(); name != api.EventUnavailable || !strings.Contains(data, `"code":"store_unavailable"`) {
 		t.Errorf("%s %s", name, data)
 	}
 	if resp, _ := st.do("", "GET", "/healthz", ""); resp.StatusCode != 200 {
