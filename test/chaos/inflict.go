@@ -13,8 +13,19 @@ const (
 	delayedBy = 50 * time.Millisecond
 )
 
-// begin inflicts f. It says what it was, and how to heal it.
-func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() error) {
+// begin inflicts f. It says what it was, how to heal it, and when it is over before its
+// time; never is nil.
+func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() error, over <-chan struct{}) {
+	if f.Act == KillInPhase || f.Act == CrashInPhase {
+		disarm, sprung := r.fleet.Trap(f.Act, f.In, f.Late)
+		return fmt.Sprintf("%s %s", f.Act, f.In), healing(disarm), sprung
+	}
+	what, heal = r.hit(ctx, f)
+	return what, heal, nil
+}
+
+// hit inflicts a fault that lasts until it is healed.
+func (r *run) hit(ctx context.Context, f Fault) (what string, heal func() error) {
 	switch f.Act {
 	case KillMember, PauseMember, CutMember, MuteMember, DeafenMember:
 		m := r.member(ctx, f)
@@ -31,8 +42,6 @@ func (r *run) begin(ctx context.Context, f Fault) (what string, heal func() erro
 		return fmt.Sprintf("%s %s", f.Act, m.Node.Name), r.hitDisk(f, m)
 	case FillQuota:
 		return string(f.Act), r.hitQuota(ctx)
-	case KillInPhase, CrashInPhase:
-		return fmt.Sprintf("%s %s", f.Act, f.In), healing(r.fleet.Trap(f.Act, f.In, f.Late))
 	case KillWaiting:
 		s := r.servers[f.Who]
 		disarm := r.fleet.TrapServer(s, f.Late)

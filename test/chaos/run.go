@@ -22,7 +22,7 @@ import (
 type Config struct {
 	Seed    uint64
 	Faults  Schedule
-	Length  time.Duration           // until all faults are healed
+	Length  time.Duration           // how long there are faults, at least
 	Groups  [][]locksmith.Group     // required: of each machine on the store itself
 	Served  []locksmith.Group       // of each machine that speaks FleetLock
 	Server  string                  // the program locksmith-server; required with Served
@@ -223,9 +223,9 @@ func (r *run) inflict(ctx context.Context) error {
 			if !until(ctx, start.Add(f.At)) {
 				return
 			}
-			what, heal := r.begin(ctx, f)
+			what, heal, over := r.begin(ctx, f)
 			r.fleet.Note("begins: " + what)
-			until(ctx, start.Add(f.At+f.For))
+			untilOver(ctx, start.Add(f.At+f.For), over)
 			if err := heal(); err != nil {
 				failures <- fmt.Errorf("healing %s: %w", what, err)
 			}
@@ -244,10 +244,17 @@ func (r *run) inflict(ctx context.Context) error {
 
 // until waits for a moment; false: ctx ended before.
 func until(ctx context.Context, moment time.Time) bool {
+	return untilOver(ctx, moment, nil)
+}
+
+// untilOver is until that over ends before the moment.
+func untilOver(ctx context.Context, moment time.Time, over <-chan struct{}) bool {
 	timer := time.NewTimer(time.Until(moment))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-over:
 		return true
 	case <-ctx.Done():
 		return false

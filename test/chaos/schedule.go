@@ -14,7 +14,7 @@ import (
 // Fault is one thing that goes wrong for a while.
 type Fault struct {
 	At  time.Duration // since the start
-	For time.Duration // until it is healed
+	For time.Duration // until it is healed; who dies in a phase ends the waiting for that
 	Act Action
 	Who int // which member or machine, from 0; -1: the leader at that time, or all
 

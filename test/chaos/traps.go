@@ -25,7 +25,8 @@ type trap struct {
 	after time.Duration
 	do    func(*Machine) // in a goroutine of its own; it has the fleet unlocked
 
-	sprung chan struct{} // closed when it has been done; nil: not entered yet
+	entered bool
+	sprung  chan struct{} // closed when it has been done
 }
 
 // lateness draws how long after the beginning of a phase somebody dies: at once, every
@@ -37,9 +38,10 @@ func lateness(rng *rand.Rand, most time.Duration) time.Duration {
 	return time.Duration(rng.Int64N(int64(most)))
 }
 
-// Trap has the next agent that enters a phase killed, or its machine's plug pulled.
-// disarm takes the trap away, and returns once what it did is done.
-func (f *Fleet) Trap(act Action, in locksmith.Phase, after time.Duration) (disarm func()) {
+// Trap has the next agent that enters a phase killed, or its machine's plug pulled;
+// sprung is closed when that is done. disarm takes the trap away, and returns once what
+// it did is done.
+func (f *Fleet) Trap(act Action, in locksmith.Phase, after time.Duration) (disarm func(), sprung <-chan struct{}) {
 	return f.set(&trap{in: in, after: after, do: func(m *Machine) {
 		f.Note(fmt.Sprintf("%s %s: %s", act, in, m.ID))
 		if act == CrashInPhase {
@@ -53,27 +55,29 @@ func (f *Fleet) Trap(act Action, in locksmith.Phase, after time.Duration) (disar
 // TrapServer has a server killed a while after one of its machines has begun to wait
 // there, with whatever else waits. The same as Trap otherwise.
 func (f *Fleet) TrapServer(s *Daemon, after time.Duration) (disarm func()) {
-	return f.set(&trap{in: locksmith.PhaseQueued, of: s, after: after, do: func(m *Machine) {
+	disarm, _ = f.set(&trap{in: locksmith.PhaseQueued, of: s, after: after, do: func(m *Machine) {
 		f.Note(fmt.Sprintf("%s %s: %s waits there", KillWaiting, s.Node.Name, m.ID))
 		s.Kill()
 	}})
+	return disarm
 }
 
-func (f *Fleet) set(t *trap) (disarm func()) {
+func (f *Fleet) set(t *trap) (disarm func(), sprung <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	t.sprung = make(chan struct{})
 	f.traps = append(f.traps, t)
 	return sync.OnceFunc(func() {
 		f.mu.Lock()
 		f.traps = slices.DeleteFunc(f.traps, func(o *trap) bool { return o == t })
-		sprung := t.sprung
+		entered := t.entered
 		f.mu.Unlock()
-		if sprung != nil {
-			<-sprung
+		if entered {
+			<-t.sprung
 		} else {
 			f.Note(fmt.Sprintf("nobody came to phase %s", t.in))
 		}
-	})
+	}), t.sprung
 }
 
 // springLocked springs one of the traps that wait for what m has just begun, and
@@ -83,10 +87,10 @@ func (f *Fleet) springLocked(m *Machine, phase locksmith.Phase) *trap {
 	if i < 0 || m.down {
 		return nil
 	}
-	t, done := f.traps[i], make(chan struct{})
-	f.traps, t.sprung = slices.Delete(f.traps, i, i+1), done
+	t := f.traps[i]
+	f.traps, t.entered = slices.Delete(f.traps, i, i+1), true
 	time.AfterFunc(t.after, func() {
-		defer close(done)
+		defer close(t.sprung)
 		t.do(m)
 	})
 	return t
