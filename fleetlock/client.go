@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 )
@@ -186,6 +187,10 @@ func (c *Client) call(ctx context.Context, path string, req Request) error {
 		var failed *url.Error // shows the user
 		if errors.As(err, &failed) {
 			err = failed.Err
+		}
+		// The second is what net/http says where it spoke before it was asked.
+		if text := err.Error(); strings.Contains(text, "malformed HTTP response") || strings.Contains(text, "readLoopPeekFailLocked") {
+			err = errors.New("it is no HTTP server (perhaps an etcd endpoint)")
 		}
 		return fmt.Errorf("the FleetLock server %s: %w", c.base, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -189,6 +190,51 @@ func TestClientAway(t *testing.T) {
 	if got, want := c.Base(), "http://"+l.Addr().String()+"/p"; got != want {
 		t.Errorf("base is %s, want %s", got, want)
 	}
+}
+
+// Who speaks HTTP/2 at once, as etcd may, is no HTTP server: whether that arrives before
+// the request is sent or after it.
+func TestNoHTTPServer(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		url, hungUp := noHTTPServer(t, first)
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+			if first { // the client has read it by then
+				<-hungUp
+			}
+		}})
+		err := (&fleetlock.Client{URL: url}).PreReboot(ctx, fleetlock.Request{ID: "m", Group: "g"})
+		if want := "the FleetLock server " + url + ": it is no HTTP server (perhaps an etcd endpoint)"; err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}
+
+// noHTTPServer answers the first who connects in HTTP/2, and that before it is asked or
+// not. hungUp is closed when the other one has.
+func noHTTPServer(t *testing.T, first bool) (url string, hungUp <-chan struct{}) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if !first {
+			_, _ = conn.Read(make([]byte, 1))
+		}
+		_, _ = io.WriteString(conn, "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00@\x00") // its settings
+		if !first {                                                                              // no such request
+			_ = conn.(*net.TCPConn).CloseWrite()
+		}
+		_, _ = io.Copy(io.Discard, conn)
+	}()
+	return "http://" + l.Addr().String(), end
 }
 
 // A request that is held ends with its context, and the server sees that at once.

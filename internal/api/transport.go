@@ -66,7 +66,8 @@ func (c *Client) unanswered(err error) error {
 		why = "its certificate is not valid: " + verify.Err.Error()
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		why = "it does not speak TLS: use http://"
-	case strings.Contains(err.Error(), "malformed HTTP response"):
+	case strings.Contains(err.Error(), "malformed HTTP response"),
+		strings.Contains(err.Error(), "readLoopPeekFailLocked"): // net/http's words where it spoke before it was asked
 		why = "it is no HTTP server (perhaps an etcd endpoint)"
 	case strings.Contains(err.Error(), "remote error: tls"):
 		why = "it rejected our certificate, or wants one (" + err.Error()[strings.Index(err.Error(), "remote error"):] + ")"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"slices"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 // exit status: 0, 1 where the command failed, 2 where the command line is wrong,
 // and what reboot, lock -wait and with-lock say in their help.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, deps Deps) int {
+	log.SetOutput(io.Discard) // net/http's remarks: what goes wrong is an error, too
 	a := newApp(args[0], stdin, stdout, stderr, deps)
 	return a.exitStatus(a.root().Run(ctx, args))
 }
