@@ -77,15 +77,15 @@ func NewFleet(dir string, common Boot) (*Fleet, error) {
 }
 
 // Add makes a machine on a node of its own. server is nil, or keeps its slot.
-func (f *Fleet) Add(network *Network, groups []locksmith.Group, server *Daemon) error {
+func (f *Fleet) Add(network *Network, groups []locksmith.Group, server *Daemon) (*Machine, error) {
 	number := len(f.machines) + 1
 	m := &Machine{ID: fmt.Sprintf("m%d", number), Groups: groups, Server: server}
 	var err error
 	if m.Node, err = network.NewNode(m.ID, firstMachine+number); err != nil {
-		return err
+		return nil, err
 	}
 	f.machines = append(f.machines, m)
-	return f.StepClock(m, 0)
+	return m, f.StepClock(m, 0)
 }
 
 // Start boots all machines.
@@ -255,21 +255,7 @@ func (f *Fleet) actLocked(m *Machine, l Line) {
 			go m.proc.Kill() // whose end is a line of its own
 		}
 	case KindEnded:
-		next, after := f.startLocked, restartAfter
-		if m.down && f.dark != nil && slices.Equal(m.Groups, []locksmith.Group{*f.dark}) {
-			m.dark, f.dark = true, nil
-			return
-		}
-		if m.down {
-			next, after = f.bootLocked, downFor+rand.N(downFor)
-		}
-		time.AfterFunc(after, func() {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			if !f.closed {
-				next(m)
-			}
-		})
+		f.comeBackLocked(m)
 	case KindPhase:
 		if t := f.springLocked(m, locksmith.Phase(l.Note)); t == nil || t.after > 0 || t.of != nil {
 			_, _ = io.WriteString(m.stdin, orderHeard) // to one that is gone: it needs nothing any more
@@ -286,6 +272,32 @@ func (f *Fleet) actLocked(m *Machine, l Line) {
 			}
 		}
 	}
+}
+
+// comeBackLocked starts, after a while, another process for one that has ended, or the
+// machine again if that is down.
+func (f *Fleet) comeBackLocked(m *Machine) {
+	if m.down && f.dark != nil && slices.Equal(m.Groups, []locksmith.Group{*f.dark}) {
+		m.dark, f.dark = true, nil
+		return
+	}
+	down, after := m.down, restartAfter
+	if down {
+		after = downFor + rand.N(downFor)
+	}
+	time.AfterFunc(after, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		switch {
+		case f.closed:
+		case down:
+			f.bootLocked(m)
+		case m.down: // its plug was pulled before the next process was there
+			f.comeBackLocked(m)
+		default:
+			f.startLocked(m)
+		}
+	})
 }
 
 // laterAskLocked asks an idle machine to reboot, after a while.

@@ -104,12 +104,12 @@ func (r *restoration) build(ctx context.Context) error {
 		return err
 	}
 	for _, groups := range r.Groups {
-		if err := r.fleet.Add(r.network, groups, nil); err != nil {
+		if _, err := r.fleet.Add(r.network, groups, nil); err != nil {
 			return err
 		}
 	}
 	for _, g := range r.Served {
-		if err := r.fleet.Add(r.network, []locksmith.Group{g}, r.server); err != nil {
+		if _, err := r.fleet.Add(r.network, []locksmith.Group{g}, r.server); err != nil {
 			return err
 		}
 	}

@@ -141,7 +141,7 @@ func (r *run) populate(ctx context.Context) (err error) {
 		}
 	}
 	for _, groups := range r.Groups {
-		if err := r.fleet.Add(r.network, groups, nil); err != nil {
+		if _, err := r.fleet.Add(r.network, groups, nil); err != nil {
 			return err
 		}
 	}
@@ -153,7 +153,7 @@ func (r *run) populate(ctx context.Context) (err error) {
 			}
 			r.servers = append(r.servers, server)
 		}
-		if err := r.fleet.Add(r.network, []locksmith.Group{group}, r.servers[i%len(r.servers)]); err != nil {
+		if _, err := r.fleet.Add(r.network, []locksmith.Group{group}, r.servers[i%len(r.servers)]); err != nil {
 			return err
 		}
 	}
