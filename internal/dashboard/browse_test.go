@@ -108,10 +108,37 @@ func TestAnAgeGrowsWithoutRequests(t *testing.T) {
 	b := r.browse(t)
 	b.open("/group?name=web")
 	b.live()
-	b.run(chromedp.Evaluate[chromedp.Void](`window.asked = 0; const real = window.fetch; window.fetch = (...a) => { window.asked++; return real(...a); }; undefined`))
-	b.until(`document.querySelector(".age").textContent === "3 s"`)
-	if n := eval[int](b, "window.asked"); n != 0 {
-		t.Errorf("%d requests", n)
+	b.run(chromedp.Evaluate[chromedp.Void](`window.asked = 0; const real = window.fetch; window.fetch = (...a) => { window.asked++; return real(...a); };
+		window.grown = []; new MutationObserver(() => window.grown.push(window.asked)).observe(document.querySelector(".age"), { childList: true }); undefined`))
+	b.until(`window.grown.length >= 2`)
+	if n := eval[int](b, "window.grown[1]"); n != 0 {
+		t.Errorf("%d requests until it had grown twice", n)
+	}
+}
+
+// Once something is sent, the page that it was sent from is not updated: it would say that
+// there is nothing to do, until the answer comes. If none comes it is up to date again.
+func TestNoUpdatesOfWhatWasSent(t *testing.T) {
+	r := newRig(t, true)
+	r.setMax(t, "web", 1)
+	r.lock(t, "web", "m1", locksmith.PhaseFailed, "backend is down")
+	b := r.browse(t)
+	b.open("/act/unlock?group=web&machine=m1")
+	b.live()
+	b.run(chromedp.Evaluate[chromedp.Void](`document.addEventListener("submit", (e) => e.preventDefault());
+		window.fetch = (_, how) => new Promise((_, no) => {
+			window.asks = true;
+			how.signal.addEventListener("abort", () => { window.aborted = true; no(how.signal.reason); });
+		});
+		const close = EventSource.prototype.close; EventSource.prototype.close = function () { window.left = performance.now(); close.call(this); };
+		const Source = EventSource; window.EventSource = function (url) { window.back = performance.now(); return new Source(url); }; undefined`))
+	r.setMax(t, "web", 2)
+	b.until(`!!window.asks`)
+	b.click("Unlock host-m1")
+	b.until(`!!(window.aborted && window.left)`)
+	b.until(`!!window.back`)
+	if after := eval[float64](b, `window.back - window.left`); after < 4900 {
+		t.Errorf("it is told of changes again after %v ms", after)
 	}
 }
 

@@ -93,19 +93,21 @@
     words.textContent = text;
   }
 
-  let busy = false, again = false, listening = false;
+  let busy = false, again = false, listening = false, asking = null;
   async function refresh() {
     if (busy) { again = true; return; }
     busy = true;
     do {
       again = false;
+      asking = new AbortController();
       try {
-        const answer = await fetch(location.href, { headers: { "Locksmith-Fragment": "main" }, cache: "no-store" });
+        const answer = await fetch(location.href, { headers: { "Locksmith-Fragment": "main" }, cache: "no-store", signal: asking.signal });
         if (answer.status === 401) { location.reload(); return; }
         if (answer.status >= 500) { tell("lost", "Not up to date: the store does not answer"); later(); break; }
         show(await answer.text());
         if (listening) tell("on", "Live");
       } catch {
+        if (asking.signal.aborted) break;
         tell("lost", "Reconnecting…");
         later();
       }
@@ -134,6 +136,8 @@
   }
   function stop() {
     clearTimeout(retry);
+    clearTimeout(timer);
+    asking?.abort();
     source?.close();
     source = null;
     listening = false;
@@ -150,6 +154,12 @@
     if (!document.hidden) listen();
     // What ages without a change, as a machine that becomes stale.
     setInterval(() => { if (listening) refresh(); }, 30000);
+    // What was sent makes this page out of date, as one about a slot that is given back by
+    // it: the answer is the next page. If none comes, as somebody stopped it, this one goes on.
+    addEventListener("submit", () => {
+      stop();
+      retry = setTimeout(listen, 5000);
+    });
     addEventListener("pagehide", stop);
     addEventListener("pageshow", (e) => { if (e.persisted && !source) listen(); });
   }
